@@ -1,0 +1,88 @@
+"""What a plug-in must be able to do: one or two methods each.
+
+A module in `experts/kinds/` exports `Options` (pydantic, frozen, `extra="forbid"`) and
+`build(name, options, parts) -> Expert`; its file name is the `provider` that a manifest names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experts.language import Answer, Delta, Load, Query
+
+if TYPE_CHECKING:
+    from experts.endpoints import Endpoints
+    from experts.transport import Transport
+
+Emit = Callable[[Delta], Awaitable[None]]
+"""Takes one delta toward the client; awaiting it is the back-pressure."""
+
+Vectors = NDArray[np.float32]
+"""Shape (n, d), rows of unit length."""
+
+
+async def silent(_: Delta) -> None:
+    """The `emit` of a caller that wants only the finished answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `first_byte_s` ends with the first byte of the answer (of a call that does not stream: the answer)."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 600.0
+    between_bytes_s: float = 60.0
+    total_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an expert kind may be built from, shared by all experts of a process."""
+
+    transport: Transport
+    endpoints: Endpoints
+    timeouts: Timeouts = Timeouts()
+
+
+class Expert(Protocol):
+    """Anything that can be asked."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def answer(self, query: Query, emit: Emit) -> Answer:
+        """Ask. Deltas of a streamed query are pushed through `emit`; the finished answer returns once.
+
+        Raises ExpertError (and only its kinds) when the expert does not answer. Cancelling the task cancels the
+        work on the expert's server.
+        """
+        ...
+
+    def load(self) -> Load: ...
+
+    async def close(self) -> None: ...
+
+
+class TokenExpert(Protocol):
+    """An expert that takes and gives token ids, for composers that work below the text."""
+
+    async def tokens(self, prompt: Sequence[int], limit: int, options: dict[str, Any]) -> dict[str, Any]: ...
+
+
+class Encoder(Protocol):
+    """Texts to unit vectors. `fingerprint` names model and runtime: vectors of two fingerprints never mix."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Shape (len(texts), dimensions), float32, unit rows. Blocking: callers on an event loop use a thread."""
+        ...

@@ -1,0 +1,116 @@
+"""Relaying one server-sent event stream: bytes in, whole events out, looked at no closer than must be."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from time import perf_counter
+from typing import Protocol
+
+import msgspec
+import orjson
+
+from experts.errors import ExpertBroke
+from experts.language import Answer, Delta, Query, Usage
+from experts.protocols import Emit, Timeouts
+from experts.wire import DONE, event_usage
+
+_USAGE = re.compile(rb'"usage":\s?\{')
+_FINISH = re.compile(rb'"finish_reason":\s?"(\w+)"')
+_REARM_SHARE = 0.1
+
+
+class Bytes(Protocol):
+    async def readany(self) -> bytes: ...
+
+
+class Relay:
+    """One stream on its way from an expert to `emit`.
+
+    Events leave whole: a piece that ends inside an event waits for its rest. The closing `[DONE]` is held back (who
+    ends the client's stream is not the expert's decision), and so is the usage event that only the gateway asked for.
+    `begun` tells whether anything has been emitted, after which no other expert may take over.
+    """
+
+    def __init__(self, query: Query, emit: Emit, *, upstream_model: str, name: str) -> None:
+        self.begun = False
+        self._emit = emit
+        self._name = name
+        self._keep_usage = query.include_usage
+        self._usage = Usage()
+        self._rename: tuple[bytes, bytes] | None = None
+        if upstream_model != name:
+            self._rename = b'"model":' + msgspec.json.encode(upstream_model), b'"model":' + msgspec.json.encode(name)
+
+    async def run(self, content: Bytes, clock: asyncio.Timeout, limits: Timeouts, started: float) -> Answer:
+        """Relay until the stream ends. Raises ExpertBroke for an error event, or an end without an ending."""
+        emit, rename, between = self._emit, self._rename, limits.between_bytes_s
+        carry = tail = before = b""
+        chunks, first_at, done = 0, 0.0, False
+        loop = asyncio.get_running_loop()
+        armed = 0.0
+        last = loop.time() + limits.total_s
+        while piece := await content.readany():
+            now = loop.time()
+            if now - armed > between * _REARM_SHARE:
+                armed = now
+                clock.reschedule(min(now + between, last))
+            if carry:
+                piece, carry = carry + piece, b""
+            if not piece.endswith(b"\n\n"):
+                if b"\r\n" in piece and not piece.endswith(b"\r"):
+                    piece = piece.replace(b"\r\n", b"\n")
+                cut = piece.rfind(b"\n\n") + 2
+                if cut == 1:
+                    carry = piece
+                    continue
+                piece, carry = piece[:cut], piece[cut:]
+            if not first_at:
+                first_at = perf_counter()
+            chunks += piece.count(b"data:")
+            if piece.endswith(DONE):
+                done, piece = True, piece[: -len(DONE)]
+                chunks -= 1
+            if _USAGE.search(piece) is not None:
+                piece = self._take_usage(piece)
+            if b'data: {"error"' in piece:
+                raise self._error_event(piece)
+            if not piece:
+                continue
+            if rename is not None:
+                piece = piece.replace(*rename)
+            before, tail = tail, piece
+            self.begun = True
+            await emit(Delta(piece))
+        found = _FINISH.search(tail) or _FINISH.search(before)
+        if not done and found is None:
+            raise ExpertBroke(f"expert {self._name}: its stream ended in the middle of an answer", expert=self._name)
+        ended = perf_counter()
+        return Answer(
+            self._name, usage=self._usage, finish=found.group(1).decode() if found else None,
+            ttft_s=(first_at or ended) - started, took_s=ended - started, chunks=chunks,
+        )  # fmt: skip
+
+    def _take_usage(self, piece: bytes) -> bytes:
+        kept: list[bytes] = []
+        for event in piece.split(b"\n\n"):
+            if _USAGE.search(event) is not None:
+                try:
+                    self._usage, alone = event_usage(event)
+                except (msgspec.DecodeError, ValueError) as fault:
+                    raise ExpertBroke(f"expert {self._name}: a chunk is not JSON: {fault}", expert=self._name) from fault
+                if alone and not self._keep_usage:
+                    continue
+            kept.append(event)
+        return b"\n\n".join(kept)
+
+    def _error_event(self, piece: bytes) -> ExpertBroke:
+        message = "no message"
+        for event in piece.split(b"\n\n"):
+            if event.startswith(b'data: {"error"'):
+                try:
+                    error = orjson.loads(event[6:])["error"]
+                    message = str(error.get("message", error) if isinstance(error, dict) else error)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+                except orjson.JSONDecodeError:
+                    message = "unreadable"
+        return ExpertBroke(f"expert {self._name}: its server reported an error: {message[:300]}", expert=self._name)

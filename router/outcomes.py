@@ -1,0 +1,151 @@
+"""Outcomes: measured facts, this expert got this score on this query. The one format, read and held in memory.
+
+`outcomes.jsonl(.gz)`, one query a line:
+`{id, task, split, prompt, scores: {expert: 0..1}, tokens|response_chars|cost_usd|latency_ms: {expert: n}?, …}`.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import orjson
+
+from experts.errors import ConfigError
+from experts.protocols import Encoder, Vectors
+from router.plan import Matrix
+
+CHARS_PER_TOKEN = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """A table of measured scores, NaN where an expert was not asked.
+
+    `scores`, `tokens`, `cost_usd`, `latency_ms`: shape (n, e) float32. `vectors`: (n, d) or None before embedding.
+    `tasks` and `splits` are labels for fitting and reporting; no decision may read them.
+    """
+
+    ids: tuple[str, ...]
+    tasks: tuple[str, ...]
+    splits: tuple[str, ...]
+    texts: tuple[str, ...]
+    experts: tuple[str, ...]
+    scores: Matrix
+    tokens: Matrix
+    cost_usd: Matrix
+    latency_ms: Matrix
+    vectors: Vectors | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def empty(experts: Sequence[str]) -> Outcomes:
+        nothing = np.zeros((0, len(experts)), np.float32)
+        return Outcomes((), (), (), (), tuple(experts), nothing, nothing, nothing, nothing)
+
+    def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Outcomes:
+        """The same table with only these rows, in this order."""
+        index = np.asarray(rows, dtype=np.int64)
+
+        def pick(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[i] for i in index)
+
+        return replace(
+            self, ids=pick(self.ids), tasks=pick(self.tasks), splits=pick(self.splits), texts=pick(self.texts),
+            scores=self.scores[index], tokens=self.tokens[index], cost_usd=self.cost_usd[index],
+            latency_ms=self.latency_ms[index], vectors=None if self.vectors is None else self.vectors[index],
+        )  # fmt: skip
+
+    def of_split(self, *splits: str) -> Outcomes:
+        return self.take([i for i, split in enumerate(self.splits) if split in splits])
+
+    def for_experts(self, experts: Sequence[str]) -> Outcomes:
+        """Columns in the given order; an expert without outcomes becomes a column of NaN."""
+        position = {name: i for i, name in enumerate(self.experts)}
+        order = [position.get(name, -1) for name in experts]
+
+        def pick(values: Matrix) -> Matrix:
+            out = np.full((len(self), len(order)), np.nan, np.float32)
+            for column, source in enumerate(order):
+                if source >= 0:
+                    out[:, column] = values[:, source]
+            return out
+
+        return replace(
+            self, experts=tuple(experts), scores=pick(self.scores), tokens=pick(self.tokens),
+            cost_usd=pick(self.cost_usd), latency_ms=pick(self.latency_ms),
+        )  # fmt: skip
+
+    def embedded(self, encoder: Encoder) -> Outcomes:
+        return self if self.vectors is not None else replace(self, vectors=encoder.encode(self.texts))
+
+
+def rows_to_outcomes(rows: Iterable[dict[str, Any]]) -> Outcomes:
+    """A table from parsed rows; experts in order of first appearance."""
+    kept = list(rows)
+    experts = tuple(dict.fromkeys(name for row in kept for name in row["scores"]))
+    column = {name: i for i, name in enumerate(experts)}
+    shape = (len(kept), len(experts))
+    tables = {name: np.full(shape, np.nan, np.float32) for name in ("scores", "tokens", "cost_usd", "latency_ms")}
+    for i, row in enumerate(kept):
+        for name, table in tables.items():
+            for expert, value in cast(dict[str, float | None], row.get(name) or {}).items():
+                if value is not None and expert in column:
+                    table[i, column[expert]] = value
+        if not row.get("tokens"):
+            for expert, chars in cast(dict[str, float | None], row.get("response_chars") or {}).items():
+                if chars is not None and expert in column:
+                    tables["tokens"][i, column[expert]] = chars / CHARS_PER_TOKEN
+    return Outcomes(
+        tuple(str(row["id"]) for row in kept), tuple(str(row.get("task") or "") for row in kept),
+        tuple(str(row.get("split") or "train") for row in kept), tuple(str(row["prompt"]) for row in kept),
+        experts, tables["scores"], tables["tokens"], tables["cost_usd"], tables["latency_ms"],
+    )  # fmt: skip
+
+
+def read_outcomes(path: Path) -> Outcomes:
+    """Reads one file, or `outcomes.jsonl(.gz)` in a folder.
+
+    Raises ConfigError naming file, line and what is wrong: outcomes decide who is asked, so none is dropped.
+    """
+    if path.is_dir():
+        found = [path / name for name in ("outcomes.jsonl.gz", "outcomes.jsonl") if (path / name).exists()]
+        if not found:
+            raise ConfigError(f"{path}: expected a file outcomes.jsonl or outcomes.jsonl.gz in this folder, found none")
+        path = found[0]
+    if not path.exists():
+        raise ConfigError(f"{path}: no such outcomes file")
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(raw.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+            check_row(row)
+        except (ValueError, KeyError, TypeError) as fault:
+            raise ConfigError(f"{path}:{number}: not an outcome: {fault}") from fault
+        rows.append(row)
+    return rows_to_outcomes(rows)
+
+
+def check_row(row: Any) -> None:
+    """Raises ValueError with what was expected and found where `row` is not an outcome."""
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object, got {type(row).__name__}")
+    cells = cast(dict[str, Any], row)
+    for key in ("id", "prompt", "scores"):
+        if key not in cells:
+            raise ValueError(f"{key}: missing")
+    scores = cells["scores"]
+    if not isinstance(scores, dict):
+        raise ValueError(f"scores: expected an object of expert: 0..1, got {type(scores).__name__}")
+    for expert, score in cast(dict[str, Any], scores).items():
+        if score is not None and (not isinstance(score, int | float) or not 0 <= score <= 1):
+            raise ValueError(f"scores.{expert}: expected a number from 0 to 1, got {score!r}")

@@ -1,0 +1,103 @@
+"""What is expected, and what will be done: estimates in, a plan out.
+
+Estimates are batched (one row a query, one column an expert) because the gateway decides for micro-batches and the
+evaluation harness for whole data sets, through the same code. A plan is for one query and keeps every number that
+led to it, so that a decision can be explained without being made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experts.protocols import Vectors
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """A batch of queries as an estimator sees them: never their task labels.
+
+    `vectors` has shape (n, d), unit rows; None where no estimator of the route needs them.
+    """
+
+    texts: Sequence[str]
+    vectors: Vectors | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What is expected of every expert on every query of a batch.
+
+    All arrays have shape (n, e), columns in the order of `experts`. `quality` is the expected score, 0 to 1 (the
+    probability of success for right-or-wrong tasks); `uncertainty` its standard deviation; `tokens` the expected
+    completion tokens, NaN where nothing is known; `latency_ms` likewise.
+    `default` is the expert to fall back on (the best single one on the evidence), -1 where there is no evidence.
+    """
+
+    experts: tuple[str, ...]
+    quality: Matrix
+    uncertainty: Matrix
+    tokens: Matrix
+    latency_ms: Matrix
+    default: int = -1
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = (self.quality.shape[0], len(self.experts))
+        for name in ("quality", "uncertainty", "tokens", "latency_ms"):
+            found = getattr(self, name).shape
+            if found != shape:
+                raise ValueError(f"Estimates.{name}: expected shape {shape}, got {found}")
+
+
+class Estimate(NamedTuple):
+    """One expert's row in an explanation. `uncertainty` is one standard deviation; NaN-free: None where unknown."""
+
+    expert: str
+    quality: float
+    uncertainty: float
+    cost_usd: float | None
+    latency_ms: float | None
+    score: float
+
+
+class Seat(NamedTuple):
+    """One expert's place in a plan, with its share of the request's budget."""
+
+    expert: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be done with one query, and why.
+
+    `spares` are tried in order, until the first delta has been emitted, when a seat fails. `confidence` is the
+    chosen expert's estimated quality (None where nothing was estimated: an expert named directly).
+    `excluded` maps each expert that a hard constraint ruled out to the constraint.
+    """
+
+    route: str
+    composer: str
+    seats: tuple[Seat, ...]
+    spares: tuple[str, ...] = ()
+    policy: str = ""
+    reason: str = ""
+    confidence: float | None = None
+    estimates: tuple[Estimate, ...] = ()
+    excluded: dict[str, str] = field(default_factory=dict[str, str])
+    registry_version: str = ""
+
+    @property
+    def expert(self) -> str:
+        """The first seat's expert: the one whose name the answer carries."""
+        return self.seats[0].expert
