@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+
 from router.store.memory import MemoryStore
 from router.store.protocol import Store
 from router.store.redis import RedisStore
@@ -61,7 +62,7 @@ async def test_a_bucket_refills(store: Store):
     wait = await store.take("k", capacity=1, per_s=50)
     assert 0 < wait <= 0.02
     async with asyncio.timeout(5):
-        while await store.take("k", capacity=1, per_s=50):
+        while await store.take("k", capacity=1, per_s=50):  # noqa: ASYNC110 - time itself is tested
             await asyncio.sleep(wait)
 
 
@@ -104,7 +105,7 @@ async def test_side_by_side_entrants_never_pass_the_limit(store: Store):
         return 1
 
     granted = await asyncio.gather(*(call() for _ in range(300)))
-    assert 7 <= sum(granted)
+    assert sum(granted) >= 7
     assert most_seen <= 7
     assert await store.count("k") == 0
 
@@ -121,7 +122,7 @@ async def test_values(store: Store):
     await store.put("k", b"two", ttl_s=0.05)
     assert await store.get("k") in (b"two", None)
     async with asyncio.timeout(5):
-        while await store.get("k") is not None:
+        while await store.get("k") is not None:  # noqa: ASYNC110 - time itself is tested
             await asyncio.sleep(0.01)
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
-from router.ledger import Ledger
-from router.store.redis import CALL_S, RedisStore
 
 from experts.errors import Limited
+from router.ledger import Ledger
+from router.store.redis import CALL_S, RedisStore
 
 pytestmark = [pytest.mark.redis, pytest.mark.integration]
 
@@ -78,7 +78,7 @@ async def stores(server: Server) -> AsyncIterator[Callable[[], RedisStore]]:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(10):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - another process decides
             await asyncio.sleep(0.02)
 
 

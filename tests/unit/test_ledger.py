@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from router.ledger import RETRY_BUSY_S, Ledger
-from router.store.memory import MemoryStore
 
 from experts.errors import Limited
+from router.ledger import RETRY_BUSY_S, Ledger
+from router.store.memory import MemoryStore
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ async def test_a_rate_is_refused_with_the_time_to_wait():
     ledger = Ledger(MemoryStore(clock=clock))
     for _ in range(6):
         await ledger.admit("team", rpm=6, concurrency=None)
-    with pytest.raises(Limited, match="team: its 6 requests a minute are spent; try again in 10.0 s") as refused:
+    with pytest.raises(Limited, match=r"team: its 6 requests a minute are spent; try again in 10\.0 s") as refused:
         await ledger.admit("team", rpm=6, concurrency=None)
     assert refused.value.retry_after_s == pytest.approx(10.0)
     assert refused.value.status == 429

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from router.store import MemoryStore, open_store
-from router.store.memory import SWEEP_FROM
 
 from experts.errors import ConfigError
+from router.store import MemoryStore, open_store
+from router.store.memory import SWEEP_FROM
 
 
 class Clock:
