@@ -82,6 +82,11 @@ class Outcomes:
             cost_usd=pick(self.cost_usd), latency_ms=pick(self.latency_ms),
         )  # fmt: skip
 
+    def measured_for(self, experts: Sequence[str]) -> Outcomes:
+        """Columns of these experts, rows in which at least one of them was measured."""
+        own = self.for_experts(experts)
+        return own.take(np.flatnonzero(~np.isnan(own.scores).all(axis=1)))
+
     def embedded(self, encoder: Encoder) -> Outcomes:
         return self if self.vectors is not None else replace(self, vectors=encoder.encode(self.texts))
 

@@ -86,10 +86,16 @@ class Choice:
 
 
 class Voices(Protocol):
-    """The seats of a plan, ready to be asked. `ask` enforces budget, limits and cancellation of one call."""
+    """The seats of a plan, ready to be asked. `ask` enforces the limits of one call and keeps its record.
+
+    `committed`: a delta has left for the client, so that no other expert may start the answer over.
+    """
 
     @property
     def plan(self) -> Plan: ...
+
+    @property
+    def committed(self) -> bool: ...
 
     async def ask(self, expert: str, query: Query, emit: Emit) -> Answer: ...
 

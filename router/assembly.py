@@ -1,0 +1,221 @@
+"""From a registry to something that can answer: experts built, routes fitted, swapped in whole.
+
+A `Snapshot` never changes; a reload makes the next one beside it and swaps. Whatever a change does not touch is
+carried over: connections, health, encoders, fitted estimators. A request keeps the snapshot it started with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from experts.endpoints import Endpoints
+from experts.errors import ConfigError, Problem, RegistryError
+from experts.kinds import module as kind_module
+from experts.language import Card
+from experts.protocols import Encoder, Expert, Parts, Timeouts
+from experts.retrieval.encoders import open_encoder
+from experts.transport import Transport
+from registry.load import Registry
+from registry.schema import ExpertManifest, Limits, RouteManifest
+from router.composers import open_composer
+from router.decide import Route
+from router.embedding import Embedding
+from router.estimators import open_estimator
+from router.outcomes import Outcomes
+from router.plan import Plan, Seat
+from router.policies import open_policy
+from router.protocols import Composer, Estimator, Policy
+from router.protocols import Parts as EstimatorParts
+from router.vectors import VectorCache
+
+PRESETS = ("cheap", "balanced", "best")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything in force at one time. `direct` holds the plan of each expert that is named as the model."""
+
+    registry: Registry
+    version: str
+    experts: Mapping[str, Expert]
+    cards: Mapping[str, Card]
+    limits: Mapping[str, Limits]
+    routes: Mapping[str, Route]
+    embeddings: Mapping[str, Embedding]
+    direct: Mapping[str, Plan]
+    single: Composer
+
+
+@dataclass(slots=True)
+class _Fitted:
+    """A fitted estimator and everything it was fitted on."""
+
+    options: tuple[str, Mapping[str, Any]]
+    cards: tuple[Card, ...]
+    outcomes: Outcomes | None
+    fingerprint: str
+    estimator: Estimator
+
+
+@dataclass(slots=True)
+class _Built:
+    manifest: ExpertManifest
+    expert: Expert
+
+
+@dataclass(slots=True)
+class Assembly:
+    """Builds snapshots, carrying over what did not change. `outcomes` is what estimators are fitted on."""
+
+    transport: Transport
+    endpoints: Endpoints
+    outcomes: Outcomes | None = None
+    encoder_threads: int = 1
+    embedding_cache: int = 10_000
+    vectors: VectorCache = field(default_factory=VectorCache)
+    _epoch: int = 0
+    _built: dict[str, _Built] = field(default_factory=dict[str, _Built])
+    _encoders: dict[tuple[str, str], tuple[Encoder, Embedding]] = field(
+        default_factory=dict[tuple[str, str], tuple[Encoder, Embedding]]
+    )
+    _fitted: dict[str, _Fitted] = field(default_factory=dict[str, _Fitted])
+
+    async def build(self, registry: Registry) -> Snapshot:
+        """The snapshot of a registry. Raises RegistryError naming every expert or route that cannot be built.
+
+        Slow parts (loading an encoder, embedding outcomes, fitting) run in a thread: the gateway goes on answering.
+        """
+        problems: list[Problem] = []
+        self._epoch += 1
+        built = self._build_experts(registry, problems)
+        cards = {name: registry.card(name) for name in registry.experts}
+        experts = {name: item.expert for name, item in built.items()}
+        routes: dict[str, Route] = {}
+        if not problems:
+            for name, manifest in registry.routes.items():
+                try:
+                    routes[name] = await self._route(registry, manifest, cards, experts)
+                except (ConfigError, ValueError) as fault:
+                    problems.append(Problem(registry.source(name), 0, f"route {name}", str(fault)))
+        if problems:
+            for name, item in built.items():
+                if self._built.get(name) is not item:
+                    await item.expert.close()
+            raise RegistryError(problems)
+        await self._retire(built, routes)
+        return Snapshot(
+            registry, registry.version, experts, cards, {n: m.limits for n, m in registry.experts.items()}, routes,
+            {name: pair[1] for name, pair in self._encoders_of(registry, routes).items()},
+            {name: _direct(name, registry.version) for name in experts}, open_composer("single", {}),
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        for item in self._built.values():
+            await item.expert.close()
+        self._built.clear()
+        for _, embedding in self._encoders.values():
+            embedding.close()
+        self._encoders.clear()
+
+    def _build_experts(self, registry: Registry, problems: list[Problem]) -> dict[str, _Built]:
+        built: dict[str, _Built] = {}
+        for name, manifest in registry.experts.items():
+            known = self._built.get(name)
+            if known is not None and _same_client(known.manifest, manifest):
+                built[name] = _Built(manifest, known.expert)
+                continue
+            limits = manifest.timeouts
+            timeouts = Timeouts(limits.connect_s, limits.first_byte_s, limits.between_bytes_s, limits.total_s)
+            try:
+                expert = kind_module(manifest.provider).build(
+                    name, manifest.options, Parts(self.transport, self.endpoints, timeouts)
+                )
+                built[name] = _Built(manifest, cast(Expert, expert))
+            except ConfigError as fault:
+                problems.append(Problem(registry.source(name), 0, f"expert {name}", fault.message))
+        return built
+
+    async def _retire(self, built: dict[str, _Built], routes: Mapping[str, Route]) -> None:
+        old, self._built = self._built, built
+        kept = {id(item.expert) for item in built.values()}
+        for item in old.values():
+            if id(item.expert) not in kept:
+                await item.expert.close()
+        self._fitted = {name: item for name, item in self._fitted.items() if name in routes}
+
+    async def _route(
+        self, registry: Registry, manifest: RouteManifest, cards: Mapping[str, Card], experts: Mapping[str, Expert]
+    ) -> Route:
+        names = manifest.experts.of(registry.experts)
+        own = tuple(cards[name] for name in names)
+        estimator, embedding = None, None
+        if len(names) > 1:
+            estimator, embedding = await self._estimator(registry, manifest, own)
+        return Route(
+            name=manifest.name, cards=own, experts=tuple(experts[name] for name in names),
+            limits=tuple(registry.experts[name].limits.concurrency for name in names),
+            estimator=estimator, embedding=embedding, policies=_policies(manifest), policy_name=manifest.policy.name,
+            composer=open_composer(manifest.composer.name, manifest.composer.options),
+            composer_name=manifest.composer.name,
+            default=names.index(manifest.default) if manifest.default else -1, spares=manifest.spares,
+            version=registry.version, epoch=self._epoch,
+        )  # fmt: skip
+
+    async def _estimator(
+        self, registry: Registry, manifest: RouteManifest, cards: tuple[Card, ...]
+    ) -> tuple[Estimator, Embedding | None]:
+        options = (manifest.estimator.name, manifest.estimator.options)
+        uses_vectors = open_estimator(*options, EstimatorParts()).uses_vectors
+        encoder, embedding = await self._encoder(registry, manifest.encoder) if uses_vectors else (None, None)
+        fingerprint = encoder.fingerprint if encoder else ""
+        known = self._fitted.get(manifest.name)
+        same = known is not None and (known.options, known.cards, known.fingerprint) == (options, cards, fingerprint)
+        if known is None or not same or known.outcomes is not self.outcomes:
+            estimator = await asyncio.to_thread(self._fit, options, cards, encoder)
+            known = self._fitted[manifest.name] = _Fitted(options, cards, self.outcomes, fingerprint, estimator)
+        return known.estimator, embedding
+
+    def _fit(self, options: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None) -> Estimator:
+        estimator = open_estimator(*options, EstimatorParts(encoder))
+        names = [card.name for card in cards]
+        outcomes = (self.outcomes or Outcomes.empty(names)).measured_for(names)
+        if encoder is not None and len(outcomes):
+            outcomes = self.vectors.embedded(outcomes, encoder)
+        estimator.fit(cards, outcomes)
+        return estimator
+
+    async def _encoder(self, registry: Registry, name: str) -> tuple[Encoder, Embedding]:
+        manifest = registry.encoders[name]
+        key = (manifest.model, manifest.runtime)
+        if key not in self._encoders:
+            encoder = await asyncio.to_thread(
+                open_encoder, manifest.model, manifest.runtime, threads=self.encoder_threads
+            )
+            self._encoders[key] = (encoder, Embedding(encoder, cache_size=self.embedding_cache))
+        return self._encoders[key]
+
+    def _encoders_of(
+        self, registry: Registry, routes: Mapping[str, Route]
+    ) -> dict[str, tuple[Encoder, Embedding]]:
+        """Encoders by the names under which the registry knows them, of those that are loaded."""
+        keyed = {name: (manifest.model, manifest.runtime) for name, manifest in registry.encoders.items()}
+        return {name: self._encoders[key] for name, key in keyed.items() if key in self._encoders}
+
+
+def _same_client(old: ExpertManifest, new: ExpertManifest) -> bool:
+    return (old.provider, old.options, old.timeouts) == (new.provider, new.options, new.timeouts)
+
+
+def _policies(manifest: RouteManifest) -> dict[str, Policy]:
+    """The route's own policy under the empty name, and the presets that `route:preset` selects."""
+    own = manifest.policy
+    base = own.options if own.name == "balanced" else {}
+    presets = {preset: open_policy("balanced", {**base, "preset": preset}) for preset in PRESETS}
+    return {"": open_policy(own.name, own.options), **presets}
+
+
+def _direct(name: str, version: str) -> Plan:
+    return Plan("", "single", (Seat(name),), policy="direct", reason="named as the model", registry_version=version)

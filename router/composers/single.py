@@ -1,0 +1,37 @@
+"""One expert answers; spares stand in until the first delta has left. The hot path: adds no wrapper to the stream."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from experts.errors import AllFailed, ExpertError
+from experts.language import Answer, Query
+from experts.protocols import Emit
+from router.protocols import Voices
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def build(options: Options) -> Single:
+    return Single()
+
+
+class Single:
+    """Asks the first seat, then each spare. `n`, `logprobs`, tools and structured output pass through untouched."""
+
+    async def compose(self, query: Query, voices: Voices, emit: Emit) -> Answer:
+        plan = voices.plan
+        causes: list[ExpertError] = []
+        for expert in (plan.expert, *plan.spares):
+            try:
+                return await voices.ask(expert, query, emit)
+            except ExpertError as fault:
+                if voices.committed or not fault.retryable:
+                    raise
+                causes.append(fault)
+        if len(causes) == 1:
+            raise causes[0]
+        tried = "; ".join(f"{cause.expert}: {cause.message}" for cause in causes)
+        raise AllFailed(f"all {len(causes)} experts that were tried failed: {tried}", causes=causes)

@@ -1,0 +1,188 @@
+"""Estimate and decide: one query in, one plan out, every number kept.
+
+A decision is a pure function of the query, the route, the caller's rights and the experts' state (down or not, load
+in four steps), so it is cached under exactly these.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from time import monotonic
+
+import numpy as np
+
+from experts.errors import NoCandidate
+from experts.language import Card, Load, Query
+from experts.protocols import Expert
+from router.embedding import Embedding, routing_texts
+from router.plan import Estimate, Estimates, Plan, Queries, Seat
+from router.protocols import Choice, Composer, Estimator, Policy, Situation
+from router.situation import busy, constraint, prompt_tokens, situation
+
+LOAD_STEPS = 4
+LOAD_FRESH_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A declared route, ready to decide. `estimator` is None where there is nothing to choose between.
+
+    `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits.
+    """
+
+    name: str
+    cards: tuple[Card, ...]
+    experts: tuple[Expert, ...]
+    limits: tuple[int | None, ...]
+    estimator: Estimator | None
+    embedding: Embedding | None
+    policies: Mapping[str, Policy]
+    policy_name: str
+    composer: Composer
+    composer_name: str
+    default: int
+    spares: int | tuple[str, ...]
+    version: str
+    epoch: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(card.name for card in self.cards)
+
+
+class Decider:
+    """Decides for the routes of a gateway, with a bounded cache of decisions.
+
+    `decide` raises NoCandidate when hard constraints leave nobody.
+    """
+
+    def __init__(self, *, cache_size: int = 10_000) -> None:
+        self._size = cache_size
+        self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+        self._states: dict[str, tuple[float, int, tuple[int, ...], list[Load]]] = {}
+
+    async def decide(
+        self, route: Route, query: Query, *, preset: str = "", allowed: frozenset[str] | None = None
+    ) -> tuple[Plan, bool]:
+        """The plan, and whether it came from the cache. `allowed` None: the caller may ask every expert."""
+        texts, weights = routing_texts(query)
+        state, loads = self._state(route)
+        key = (
+            route.name, route.epoch, preset, allowed, state, _digest(texts), query.needs,
+            int(prompt_tokens(query)) >> 6, query.max_tokens,
+        )  # fmt: skip
+        plan = self._plans.get(key)
+        if plan is not None:
+            self._plans.move_to_end(key)
+            return plan, True
+        if route.embedding is not None:
+            vector = await route.embedding.embed(texts, weights)
+            queries = Queries([texts[-1]], vector[None, :])
+        else:
+            queries = Queries([texts[-1]])
+        plan = decide(route, query, queries, loads, preset=preset, allowed=allowed)
+        self._plans[key] = plan
+        if len(self._plans) > self._size:
+            self._plans.popitem(last=False)
+        return plan, False
+
+    def _state(self, route: Route) -> tuple[tuple[int, ...], list[Load]]:
+        """Down or load step of each expert: read anew every LOAD_FRESH_S, since it cannot change faster and matter."""
+        now = monotonic()
+        known = self._states.get(route.name)
+        if known is not None and now - known[0] < LOAD_FRESH_S and known[1] == route.epoch:
+            return known[2], known[3]
+        loads = [expert.load() for expert in route.experts]
+        shares = busy(loads, route.limits)
+        steps = tuple(
+            min(int(share * LOAD_STEPS), LOAD_STEPS) if load.available else -1
+            for load, share in zip(loads, shares, strict=True)
+        )
+        self._states[route.name] = (now, route.epoch, steps, loads)
+        return steps, loads
+
+
+def decide(
+    route: Route, query: Query, queries: Queries, loads: Sequence[Load], *, preset: str = "",
+    allowed: frozenset[str] | None = None,
+) -> Plan:  # fmt: skip
+    """The decision itself, without waiting for anything. Raises NoCandidate."""
+    tokens = prompt_tokens(query)
+    excluded = _excluded(route, query, tokens, loads, allowed)
+    names = route.names
+    left = [name for name in names if name not in excluded]
+    if route.estimator is None or len(left) == 1:
+        spares = _spares(route, left[1:], excluded)
+        why = "the only expert of the route" if len(names) == 1 else "the only expert left by the constraints"
+        return Plan(
+            route.name, route.composer_name, (Seat(left[0]),), spares, "only",
+            f"{left[0]} is {why}" if len(left) == 1 else f"{left[0]} comes first; the route estimates nothing",
+            excluded=excluded, registry_version=route.version,
+        )  # fmt: skip
+    estimates = route.estimator.estimate(queries)
+    if route.default >= 0:
+        estimates = replace(estimates, default=route.default)
+    limit = float("nan") if query.max_tokens is None else float(query.max_tokens)
+    state = situation(
+        route.cards, estimates, prompt=np.array([tokens], np.float32), limit=np.array([limit], np.float32),
+        load=busy(loads, route.limits), allowed=np.array([[name not in excluded for name in names]]),
+    )  # fmt: skip
+    choice = route.policies[preset].decide(estimates, state)[0]
+    return _plan(route, estimates, state, choice, excluded, preset)
+
+
+def _excluded(
+    route: Route, query: Query, tokens: float, loads: Sequence[Load], allowed: frozenset[str] | None
+) -> dict[str, str]:
+    excluded: dict[str, str] = {}
+    for card in route.cards:
+        if allowed is not None and card.name not in allowed:
+            excluded[card.name] = "not allowed for this key"
+        elif why := constraint(card, query, tokens):
+            excluded[card.name] = why
+    if len(excluded) == len(route.cards):
+        reasons = "; ".join(f"{name}: {why}" for name, why in excluded.items())
+        raise NoCandidate(f"route {route.name}: no expert can take this request ({reasons})", param="model")
+    down = [card.name for card, load in zip(route.cards, loads, strict=True) if not load.available]
+    if len(excluded.keys() | set(down)) < len(route.cards):
+        for name in down:
+            excluded.setdefault(name, "down")
+    return excluded
+
+
+def _plan(
+    route: Route, estimates: Estimates, state: Situation, choice: Choice, excluded: dict[str, str], preset: str
+) -> Plan:
+    names, quality, doubt = estimates.experts, estimates.quality[0].tolist(), estimates.uncertainty[0].tolist()
+    cost, late, score = state.cost_usd[0].tolist(), estimates.latency_ms[0].tolist(), choice.score.tolist()
+    rows = tuple(
+        Estimate(
+            name, round(quality[i], 4), round(doubt[i], 4), round(cost[i], 9),
+            None if late[i] != late[i] else round(late[i], 1), round(score[i], 4),
+        )
+        for i, name in enumerate(names)
+    )  # fmt: skip
+    share = 1.0 / len(choice.seats)
+    return Plan(
+        route.name, choice.composer if len(choice.seats) > 1 else route.composer_name,
+        tuple(Seat(names[i], share) for i in choice.seats),
+        _spares(route, [names[i] for i in choice.spares], excluded),
+        f"{route.policy_name}:{preset}" if preset else route.policy_name, choice.reason, quality[choice.seats[0]],
+        tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version,
+    )  # fmt: skip
+
+
+def _spares(route: Route, ranked: Sequence[str], excluded: Mapping[str, str]) -> tuple[str, ...]:
+    """The next best, or those that the manifest names; never one that a constraint rules out."""
+    if isinstance(route.spares, tuple):
+        return tuple(name for name in route.spares if name not in excluded)
+    return tuple(name for name in ranked if name not in excluded)[: route.spares]
+
+
+def _digest(texts: Sequence[str]) -> bytes:
+    if len(texts) == 1:
+        return blake2b(texts[0].encode(errors="surrogatepass"), digest_size=16).digest()
+    return blake2b("\x00".join(texts).encode(errors="surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,54 @@
+"""A decision in JSON: what `POST /v1/route`, `consilium route` and the `consilium` object of an answer show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router.plan import Plan
+from router.run import Run
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan, the estimates best first, and why: enough to see what would have changed the choice."""
+    return {
+        "route": plan.route,
+        "plan": {
+            "composer": plan.composer,
+            "seats": [{"expert": seat.expert, "share": seat.share} for seat in plan.seats],
+            "spares": list(plan.spares),
+        },
+        "estimates": [
+            {
+                "expert": row.expert, "quality": row.quality, "uncertainty": row.uncertainty,
+                "cost_usd": row.cost_usd, "latency_ms": row.latency_ms, "score": row.score,
+            }
+            for row in plan.estimates
+        ],
+        "policy": plan.policy,
+        "confidence": None if plan.confidence is None else round(plan.confidence, 4),
+        "reason": plan.reason,
+        "excluded": plan.excluded,
+        "registry_version": plan.registry_version,
+    }  # fmt: skip
+
+
+def explanation(run: Run) -> dict[str, Any]:
+    """The `consilium` object of an answer: the decision, every attempt, and the bill."""
+    usage = run.usage
+    return {
+        "decision_id": run.id,
+        "expert": run.answer.expert if run.answer else run.speaking,
+        **(plan_json(run.plan) if run.plan else {}),
+        "cached_decision": run.cached,
+        "attempts": [
+            {
+                "expert": attempt.expert, "prompt_tokens": attempt.usage.prompt_tokens,
+                "completion_tokens": attempt.usage.completion_tokens, "cost_usd": round(attempt.cost_usd, 9),
+                "took_ms": round(attempt.took_s * 1e3, 2), "error": attempt.error.message if attempt.error else None,
+            }
+            for attempt in run.attempts
+        ],
+        "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
+                  "total_tokens": usage.total_tokens},
+        "cost_usd": round(run.cost_usd, 9),
+    }  # fmt: skip

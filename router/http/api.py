@@ -1,0 +1,172 @@
+"""The endpoints that are not hot: models, experts, explanations, embeddings, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from os import urandom
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import numpy as np
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from experts.errors import BadRequest, UnknownModel
+from experts.language import Query
+from experts.protocols import silent
+from experts.wire import parse
+from registry.load import public
+from router.assembly import PRESETS, Snapshot
+from router.embedding import Embedding
+from router.explain import plan_json
+from router.http.completions import watched
+from router.http.exchange import JSON, Receive, Scope, Send, json_object, read_body, reply
+from router.http.exchange import reply_json as send_json
+from router.keys import Key
+from router.run import Run
+
+if TYPE_CHECKING:
+    from router.http.app import Caller, Gateway
+
+VERSION = "0.1.0"
+MOST_INPUTS = 2048
+
+
+def listed(snapshot: Snapshot, key: Key) -> list[dict[str, Any]]:
+    """Routes first, then experts, as far as this caller may use them, in OpenAI's shape."""
+    routes = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "consilium", "kind": "route",
+         "experts": [card.name for card in route.cards], "presets": [f"{name}:{preset}" for preset in PRESETS]}
+        for name, route in snapshot.routes.items() if key.may_route(name)
+    ]  # fmt: skip
+    experts = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "consilium", "kind": "expert",
+         "description": card.description, "context": card.context}
+        for name, card in snapshot.cards.items() if key.may_ask(name)
+    ]  # fmt: skip
+    return [*routes, *experts]
+
+
+async def about(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    snapshot = gateway.router.snapshot
+    await send_json(send, {
+        "name": "consilium", "version": VERSION, "registry_version": snapshot.version,
+        "routes": [n for n in snapshot.routes if caller.key.may_route(n)],
+        "experts": [n for n in snapshot.experts if caller.key.may_ask(n)],
+        "try": ["/v1/models", "/v1/chat/completions", "/v1/route", "/metrics"],
+    })  # fmt: skip
+
+
+async def models(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    await send_json(send, {"object": "list", "data": listed(gateway.router.snapshot, caller.key)})
+
+
+async def model(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    name = last_step(scope)
+    for row in listed(gateway.router.snapshot, caller.key):
+        if row["id"] == name:
+            await send_json(send, row)
+            return
+    raise UnknownModel(f"model {name!r} is neither a route nor an expert that this key may use", param="model")
+
+
+async def experts(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    snapshot = gateway.router.snapshot
+    rows = [expert_row(snapshot, name) for name in snapshot.experts if caller.key.may_ask(name)]
+    await send_json(send, {"object": "list", "registry_version": snapshot.version, "data": rows})
+
+
+async def expert(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    snapshot, name = gateway.router.snapshot, last_step(scope)
+    if name not in snapshot.experts or not caller.key.may_ask(name):
+        raise UnknownModel(f"expert {name!r}: no such expert", param="name")
+    await send_json(send, expert_row(snapshot, name))
+
+
+def expert_row(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """The manifest with its secrets masked, and how the expert stands."""
+    load = snapshot.experts[name].load()
+    state = {"up": load.available, "endpoints": load.endpoints, "endpoints_up": load.up, "in_flight": load.in_flight}
+    return {"name": name, "manifest": public(snapshot.registry.experts[name]), "state": state}
+
+
+async def route(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    """Explain a decision without asking anybody: a chat body, or just `{"query": "…", "model": "auto"}`."""
+    asked = await json_object(receive, caller.content_length, gateway.max_body_bytes)
+    asked.setdefault("model", "auto")
+    if "messages" not in asked:
+        text = asked.pop("query", asked.pop("prompt", None))
+        if not isinstance(text, str) or not text:
+            raise BadRequest("query: expected the text to route, or `messages` as in a chat request", param="query")
+        asked["messages"] = [{"role": "user", "content": text}]
+    await gateway.admit(caller.key)
+    try:
+        query = parse("chat", orjson.dumps(asked), "dec-" + urandom(12).hex())
+        run = Run(query.id, caller.request_id, caller.key.name)
+        plan, _ = await gateway.router.plan(query, run, caller.key)
+    finally:
+        await gateway.ledger.release(caller.key.name)
+    await send_json(send, {"decision_id": query.id, **plan_json(plan), "cached": run.cached,
+                           "decide_ms": round(run.decide_s * 1e3, 3)})  # fmt: skip
+
+
+async def embeddings(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    """Vectors of a named encoder of the gateway, or of an expert that serves embeddings."""
+    query = parse("embedding", await read_body(receive, caller.content_length, gateway.max_body_bytes),
+                  "dec-" + urandom(12).hex())  # fmt: skip
+    await gateway.admit(caller.key)
+    try:
+        encoder = gateway.router.snapshot.embeddings.get(query.model)
+        if encoder is not None:
+            await watched(_encode(encoder, query, send), receive)
+        else:
+            await watched(_ask_for_embeddings(gateway, caller, query, send), receive)
+    finally:
+        await gateway.ledger.release(caller.key.name)
+
+
+async def _ask_for_embeddings(gateway: Gateway, caller: Caller, query: Query, send: Send) -> None:
+    run = Run(query.id, caller.request_id, caller.key.name, query.model)
+    if query.model not in gateway.router.snapshot.experts:
+        loaded = ", ".join(gateway.router.snapshot.embeddings) or "none"
+        raise UnknownModel(f"model {query.model!r}: neither an encoder in use here ({loaded}) nor an expert",
+                           param="model")  # fmt: skip
+    try:
+        answer = await gateway.router.answer(query, silent, run, caller.key)
+        run.status = 200
+        await reply(send, 200, answer.body, [JSON, (b"x-consilium-expert", answer.expert.encode())])
+    finally:
+        gateway.router.telemetry.finished(run)
+
+
+async def _encode(encoder: Embedding, query: Query, send: Send) -> None:
+    given = orjson.loads(bytes(query.fields["input"]))
+    texts = [given] if isinstance(given, str) else given
+    if not texts or len(texts) > MOST_INPUTS or not all(isinstance(text, str) and text for text in texts):
+        raise BadRequest(f"input: expected a text, or a list of 1 to {MOST_INPUTS} texts (none empty, no token ids)",
+                         param="input")  # fmt: skip
+    form = orjson.loads(bytes(query.fields["encoding_format"])) if "encoding_format" in query.fields else "float"
+    if form not in ("float", "base64"):
+        raise BadRequest(f"encoding_format: expected float or base64, got {form!r}", param="encoding_format")
+    vectors = np.stack(await asyncio.gather(*(encoder.embed([text], [1.0]) for text in texts)))
+    size = orjson.loads(bytes(query.fields["dimensions"])) if "dimensions" in query.fields else None
+    if size is not None and size != vectors.shape[1]:
+        raise BadRequest(f"dimensions: this encoder gives {vectors.shape[1]}, got {size}", param="dimensions")
+    rows = [
+        {"object": "embedding", "index": i,
+         "embedding": b64encode(row.tobytes()).decode() if form == "base64" else row.tolist()}
+        for i, row in enumerate(vectors.astype(np.float32))
+    ]  # fmt: skip
+    tokens = sum(len(text) for text in texts) // 4 + 1
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    await send_json(send, {"object": "list", "model": query.model, "data": rows, "usage": usage})
+
+
+async def metrics(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    await reply(send, 200, gateway.router.telemetry.scrape(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+
+
+def last_step(scope: Scope) -> str:
+    """The last step of a path, which names a thing."""
+    return unquote(scope["path"].rpartition("/")[2])

@@ -1,0 +1,58 @@
+"""The record of one request while it is being answered, filled in as it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple
+
+from experts.errors import ExpertError
+from experts.language import Answer, Usage
+from router.plan import Plan
+
+
+class Attempt(NamedTuple):
+    """One call to one expert: `error` is None when it answered."""
+
+    expert: str
+    usage: Usage
+    cost_usd: float
+    took_s: float
+    error: ExpertError | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """Mutable on purpose: the one place where a request's stages leave what they found.
+
+    `speaking` is the expert whose deltas are on their way; `committed` is set by the first of them, after which no
+    other expert may start the answer over.
+    """
+
+    id: str
+    request_id: str = ""
+    caller: str = ""
+    model: str = ""
+    stream: bool = False
+    started: float = field(default_factory=perf_counter)
+    plan: Plan | None = None
+    speaking: str = ""
+    committed: bool = False
+    cached: bool = False
+    decide_s: float = 0.0
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    answer: Answer | None = None
+    status: int = 0
+    error: str = ""
+
+    @property
+    def usage(self) -> Usage:
+        """Summed over every attempt, the failed ones too."""
+        total = Usage()
+        for attempt in self.attempts:
+            total = total + attempt.usage
+        return total
+
+    @property
+    def cost_usd(self) -> float:
+        return sum(attempt.cost_usd for attempt in self.attempts)
