@@ -1,0 +1,153 @@
+"""What only shows when all manifests are seen together: names used twice, and names that lead nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from experts.errors import Problem
+from registry.documents import Document
+from registry.manifest import KeyPath, Manifest
+from registry.references import redacted
+from registry.schema import ExpertManifest, RouteManifest
+from registry.validate import Entry, Names
+from registry.wording import nearest, problems_of
+
+DEFAULT_ENCODER = "default"
+IMPLICIT_ROUTE = "auto"
+
+
+def check(entries: Sequence[Entry], names: Names | None, where: str) -> list[Problem]:
+    """Every problem between manifests. A document that is itself broken still counts as declaring its name.
+
+    `where` is what a problem of no single file is reported on: the registry's path.
+    """
+    experts = {entry.name: entry.manifest for entry in entries if entry.kind == "expert"}
+    encoders = {entry.name for entry in entries if entry.kind == "encoder"} | {DEFAULT_ENCODER}
+    problems = [*_twice(entries), *_shape(entries, where)]
+    for entry in entries:
+        manifest = entry.manifest or entry.partial
+        if isinstance(manifest, ExpertManifest):
+            problems += _members(entry.document, manifest, experts)
+        elif isinstance(manifest, RouteManifest):
+            problems += _route(entry.document, manifest, experts, encoders)
+            problems += _plug_ins(entry.document, manifest, names) if names is not None else []
+    return problems
+
+
+def _twice(entries: Iterable[Entry]) -> Iterable[Problem]:
+    """`model` names a route or an expert, so those two share one namespace; encoders have their own."""
+    seen: dict[tuple[bool, str], Entry] = {}
+    for entry in entries:
+        if not entry.name:
+            continue
+        key = (entry.kind in ("expert", "route"), entry.name) if entry.kind else None
+        if key is None:
+            continue
+        first = seen.setdefault(key, entry)
+        if first is not entry:
+            place = f"{first.document.source.file}:{first.document.line(('name',))}"
+            what = f"{'an' if first.kind[0] in 'aeiou' else 'a'} {first.kind}"
+            yield entry.document.problem(("name",), f"'{entry.name}' is already {what}, in {place}; rename one of them")
+
+
+def _shape(entries: Sequence[Entry], where: str) -> Iterable[Problem]:
+    kinds = {entry.kind for entry in entries}
+    if "expert" not in kinds and "" not in kinds:
+        yield Problem(where, 0, "", "expected at least one document of kind expert, found none")
+    clash = next((e for e in entries if e.kind == "expert" and e.name == IMPLICIT_ROUTE), None)
+    if clash is not None and "route" not in kinds:
+        yield clash.document.problem(
+            ("name",), f"a registry without routes gets the route '{IMPLICIT_ROUTE}'; rename this expert or add a route"
+        )
+
+
+def _members(
+    document: Document, manifest: ExpertManifest, experts: Mapping[str, Manifest | None]
+) -> Iterable[Problem]:  # fmt: skip
+    tokenizers = {manifest.name: manifest.tokenizer} if manifest.members and manifest.tokenizer else {}
+    for i, name in enumerate(manifest.members):
+        path: KeyPath = ("members", i)
+        if name == manifest.name:
+            yield _problem(document, manifest, path, "an expert cannot be a member of itself")
+        elif name not in experts:
+            known = set(experts) - {manifest.name}
+            yield _problem(document, manifest, path, f"there is no expert '{name}'{nearest(name, known)}")
+        else:
+            member = experts[name]
+            if isinstance(member, ExpertManifest) and member.tokenizer:
+                first = next(iter(tokenizers.items()), None)
+                if first is not None and first[1] != member.tokenizer:
+                    yield _problem(
+                        document, manifest, path,
+                        f"expected every member to have one tokenizer, got {first[1]!r} ({first[0]}) "
+                        f"and {member.tokenizer!r} ({name})", member,
+                    )  # fmt: skip
+                tokenizers.setdefault(name, member.tokenizer)
+
+
+def _route(
+    document: Document, manifest: RouteManifest, experts: Mapping[str, Manifest | None], encoders: set[str]
+) -> Iterable[Problem]:  # fmt: skip
+    for i, name in enumerate(manifest.experts.names or ()):
+        if name not in experts:
+            yield _problem(document, manifest, ("experts", i), f"there is no expert '{name}'{nearest(name, experts)}")
+    valid = {name: expert for name, expert in experts.items() if isinstance(expert, ExpertManifest)}
+    chosen = set(manifest.experts.names or ()) | set(manifest.experts.of(valid))
+    broken = len(valid) < len(experts)
+    if not chosen and not broken and experts:
+        labels = ", ".join(f"{name}: {value}" for name, value in manifest.experts.labels.items())
+        yield _problem(document, manifest, ("experts",), f"expected at least one expert, but none is labelled {labels}")
+    if chosen and not (broken and manifest.experts.names is None):
+        spares = manifest.spares if isinstance(manifest.spares, tuple) else ()
+        named: list[tuple[KeyPath, str]] = [(("spares", i), name) for i, name in enumerate(spares)]
+        if manifest.default is not None:
+            named.insert(0, (("default",), manifest.default))
+        for path, name in named:
+            if name not in chosen:
+                guess = nearest(name, chosen)
+                yield _problem(document, manifest, path, f"expected one of the route's experts, got '{name}'{guess}")
+    if manifest.encoder not in encoders:
+        yield _problem(
+            document, manifest, ("encoder",),
+            f"there is no encoder '{manifest.encoder}'{nearest(manifest.encoder, encoders)}",
+        )  # fmt: skip
+
+
+def _plug_ins(document: Document, manifest: RouteManifest, names: Names) -> Iterable[Problem]:
+    for slot in ("policy", "estimator", "composer"):
+        plugged = getattr(manifest, slot)
+        short = isinstance(document.data.get(slot), str)
+        if plugged.name not in names.of(slot):
+            path: KeyPath = (slot,) if short else (slot, "name")
+            yield _problem(
+                document, manifest, path, f"there is no {slot} '{plugged.name}'{nearest(plugged.name, names.of(slot))}"
+            )
+            continue
+        model = names.options(slot, plugged.name) if names.options is not None else None
+        if model is None:
+            continue
+        try:
+            model.model_validate(plugged.options)
+            continue
+        except ValidationError as fault:
+            errors = fault.errors(include_url=False)
+        data: dict[str, Any] = {slot: plugged.options}
+        for error in errors:
+            if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+                key = str(error["loc"][0])
+                known = nearest(key, model.model_fields)
+                yield _problem(document, manifest, (slot, key), f"unknown option of {slot} {plugged.name}{known}")
+            else:
+                error["loc"] = (slot, *error["loc"])
+                yield from problems_of(document, data, manifest.references, [error], RouteManifest)
+
+
+def _problem(
+    document: Document, manifest: Manifest, path: KeyPath, message: str, *others: Manifest
+) -> Problem:  # fmt: skip
+    for held in (manifest, *others):
+        message = redacted(message, held.references)
+    return document.problem(path, message)

@@ -1,0 +1,126 @@
+"""The manifest of a route: which experts a model name stands for, and how one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic_core import CoreSchema
+
+from registry.expert import ExpertManifest
+from registry.manifest import Manifest, Name, Section, Text, Word
+
+
+class Plugged(Section, frozen=True):
+    """A policy, estimator or composer by name, with its own options beside the name.
+
+    `balanced` and `{name: balanced, gain: 0.3}` are both understood.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Text = Field(description="The plug-in's name.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @model_serializer
+    def _short(self) -> Any:
+        return {"name": self.name, **self.options} if self.options else self.name
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        whole = {
+            "type": "object", "properties": {"name": {"type": "string", "minLength": 1}}, "required": ["name"],
+            "additionalProperties": True,
+        }  # fmt: skip
+        return {"anyOf": [{"type": "string", "minLength": 1}, whole], "description": "A name, or {name, options…}."}
+
+
+class Selection(Section, frozen=True):
+    """Some of the registry's experts: named ones, all (`"*"`), or those that carry all of some labels."""
+
+    names: tuple[Name, ...] | None = None
+    labels: dict[str, Word] = Field(default_factory=dict[str, str])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, value: Any) -> Any:
+        if isinstance(value, str) and value == "*":
+            return {}
+        if isinstance(value, list):
+            if not value:
+                raise ValueError('expected at least one expert, "*" or {labels: {…}}, got an empty list')
+            return {"names": cast(list[Any], value)}
+        if isinstance(value, Mapping) and set(cast(Mapping[str, Any], value)) == {"labels"} and value["labels"]:
+            return cast(Mapping[str, Any], value)
+        raise ValueError('expected a list of expert names, "*" or {labels: {name: value}}')
+
+    @model_serializer
+    def _short(self) -> Any:
+        if self.names is not None:
+            return list(self.names)
+        return {"labels": dict(self.labels)} if self.labels else "*"
+
+    def of(self, experts: Mapping[str, ExpertManifest]) -> tuple[str, ...]:
+        """Names of the selected experts that exist, in the order written (or the registry's)."""
+        if self.names is not None:
+            return tuple(dict.fromkeys(name for name in self.names if name in experts))
+        wanted = self.labels.items()
+        return tuple(name for name, expert in experts.items() if wanted <= expert.labels.items())
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        labels = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+        return {
+            "anyOf": [
+                {"const": "*"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {"type": "object", "properties": {"labels": {**labels, "minProperties": 1}}, "required": ["labels"],
+                 "additionalProperties": False},
+            ]
+        }  # fmt: skip
+
+
+Spares = Annotated[int, Field(ge=0, le=16)] | tuple[Name, ...]
+
+
+class RouteManifest(Manifest, frozen=True):
+    """A route. Its presets (`auto:cheap`) are the policy's, and need nothing here."""
+
+    placeholders: ClassVar[Mapping[str, Any]] = MappingProxyType({"experts": "*"})
+
+    kind: Literal["route"] = Field("route", description="`route`.")
+    experts: Selection = Field(
+        description='Whom it may ask: a list of names, `"*"` for every expert, or `{labels: {tier: small}}` for those '
+        "that carry all the given labels."
+    )
+    policy: Plugged = Field(
+        Plugged(name="balanced"), description="How estimates become a choice: a name, or `{name, options…}`."
+    )
+    estimator: Plugged = Field(
+        Plugged(name="blend"),
+        description="What predicts how each expert would do: a name, or `{name, options…}`.",
+    )
+    composer: Plugged = Field(
+        Plugged(name="single"),
+        description="What asks the chosen experts and makes one answer: a name, or `{name, options…}`.",
+    )
+    default: Name | None = Field(
+        None, description="The expert to fall back on where the evidence is thin. Default: the best single one."
+    )
+    encoder: Name = Field(
+        "default",
+        description="The encoder that embeds its queries. The one called `default` exists without being declared.",
+    )
+    spares: Spares = Field(
+        2, description="Who is tried when the chosen expert fails: how many next-best ones, or their names in order."
+    )
