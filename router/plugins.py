@@ -26,15 +26,17 @@ def known(package: str, paths: Sequence[str]) -> frozenset[str]:
     return frozenset(own | {point.name for point in entry_points(group=group_of(package))})
 
 
-def open_module(package: str, paths: Sequence[str], name: str) -> ModuleType:
-    """Imports the plug-in of this name. Raises ConfigError that lists the known names where there is none."""
+def open_module(package: str, paths: Sequence[str], name: str, what: str) -> ModuleType:
+    """Imports the plug-in of this name. Raises ConfigError that lists the known names where there is none.
+
+    `what` is the word for one such plug-in: "estimator", "policy".
+    """
     for found in pkgutil.iter_modules(paths):
         if not found.name.startswith("_") and found.name.replace("_", "-") == name:
             return import_module(f"{package}.{found.name}")
     for point in entry_points(group=group_of(package), name=name):
         return point.load()
-    one = package.rpartition(".")[2].removesuffix("s") if package.endswith("rs") else "policy"
-    raise ConfigError(f"{one} {name!r}: no such {one}; known are {', '.join(sorted(known(package, paths)))}")
+    raise ConfigError(f"{what} {name!r}: no such {what}; known are {', '.join(sorted(known(package, paths)))}")
 
 
 def parse_options(module: ModuleType, name: str, options: Mapping[str, Any]) -> BaseModel:

@@ -16,5 +16,5 @@ def names() -> frozenset[str]:
 
 def open_estimator(name: str, options: Mapping[str, Any], parts: Parts) -> Estimator:
     """An unfitted estimator. Raises ConfigError for an unknown name or a wrong option."""
-    module = open_module(__name__, __path__, name)
+    module = open_module(__name__, __path__, name, "estimator")
     return module.build(parse_options(module, name, options), parts)

@@ -16,5 +16,5 @@ def names() -> frozenset[str]:
 
 def open_policy(name: str, options: Mapping[str, Any]) -> Policy:
     """A policy. Raises ConfigError for an unknown name or a wrong option."""
-    module = open_module(__name__, __path__, name)
+    module = open_module(__name__, __path__, name, "policy")
     return module.build(parse_options(module, name, options))

@@ -1,0 +1,47 @@
+"""An estimator on disk: `arrays.npz` and `state.json` in its folder. Never pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from experts.errors import ConfigError
+from router.estimators._evidence import Effects
+
+FORMAT = 1
+
+Array = NDArray[Any]
+
+
+def write(folder: Path, kind: str, state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Writes both files. `state` must be JSON; `kind` is the estimator's name, checked when it is read back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "arrays.npz").open("wb") as file:
+        np.savez(file, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    (folder / "state.json").write_bytes(orjson.dumps({"kind": kind, "format": FORMAT, **state}))
+
+
+def read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The state and the arrays. Raises ConfigError where the folder holds another estimator, or none."""
+    path = folder / "state.json"
+    if not path.exists():
+        raise ConfigError(f"{folder}: expected a saved {kind!r} estimator, found no state.json; fit one first")
+    state = orjson.loads(path.read_bytes())
+    found = (state.get("kind"), state.get("format"))
+    if found != (kind, FORMAT):
+        raise ConfigError(
+            f"{path}: expected estimator {kind!r} of format {FORMAT}, found {found[0]!r} of format {found[1]!r}; "
+            "fit it again"
+        )
+    with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+        return state, {name: arrays[name] for name in arrays.files}
+
+
+def effects_of(arrays: Mapping[str, Array]) -> Effects:
+    """The experts' effects from arrays saved under the names of their fields."""
+    return Effects(arrays["mean"], arrays["error"], arrays["count"], arrays["tokens"], arrays["latency_ms"])

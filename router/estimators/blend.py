@@ -1,0 +1,201 @@
+"""`blend`, the default: other estimators stacked on rows they did not see, calibrated, and shrunk.
+
+Sources: stacked regressions with non-negative weights (Breiman 1996) on cross-fitted predictions (van der Laan's
+super learner, 2007); no row's score reaches the prediction it is stacked on, and rows of equal text share a fold.
+Two regressions are stacked: of what all experts share on a query (its difficulty), and of what sets each apart (its
+specialty). Weights that sum to less than one shrink toward every expert's mean, so where categories, neighbours and
+regressions explain nothing on held-out rows, the blend is the best single expert.
+
+With no outcomes at all it is `cards`. An expert with few slides from what its card promises to what was measured, with
+the weight of `thin` outcomes on the card; how much a card's promise is worth is measured on the experts that have
+outcomes. So a new expert takes traffic with nothing but its manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from experts.language import Card
+from router.estimators import _files, open_estimator
+from router.estimators._evidence import (
+    Floats,
+    Ints,
+    beside,
+    effects,
+    estimates,
+    fold_of,
+    known_rows,
+    merged,
+)
+from router.estimators.cards import texts_of
+from router.outcomes import Outcomes
+from router.plan import Estimates, Queries
+from router.protocols import Estimator, Parts
+
+DEFAULT_MEMBERS: Mapping[str, Mapping[str, Any]] = {"clusters": {}, "neighbours": {}}
+
+
+class Options(BaseModel):
+    """`members`: estimators and their options; `folds` of the stacking; `enough`: outcomes below which members are
+    averaged, not stacked; `thin`: how many outcomes an expert's card is worth."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    members: Mapping[str, Mapping[str, Any]] = DEFAULT_MEMBERS
+    folds: int = Field(default=5, ge=2)
+    enough: int = Field(default=60, ge=10)
+    thin: float = Field(default=12.0, gt=0)
+
+
+@runtime_checkable
+class Crossfitted(Protocol):
+    """An estimator that can predict its own rows without each row's fold, cheaper than by refitting."""
+
+    def crossfit(self, cards: Sequence[Card], outcomes: Outcomes, folds: Ints) -> Floats: ...
+
+
+class Blend:
+    def __init__(self, options: Options, parts: Parts) -> None:
+        self._options = options
+        self._parts = parts
+        self._members = {name: open_estimator(name, chosen, parts) for name, chosen in options.members.items()}
+        self._cards: Estimator = open_estimator("cards", {}, parts)
+        self._names: tuple[str, ...] = ()
+        self._effects = effects(Outcomes.empty(()))
+        self._difficulty = self._specialty = np.zeros(len(self._members))
+        self._promise = 1.0
+
+    @property
+    def uses_vectors(self) -> bool:
+        return True
+
+    def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
+        rows = known_rows(outcomes.for_experts([card.name for card in cards]))
+        self._names, self._effects = rows.experts, effects(rows)
+        self._cards.fit(self._readable(cards), rows)
+        self._difficulty = self._specialty = np.full(len(self._members), 1 / max(len(self._members), 1))
+        self._promise = 1.0
+        if len(rows) < self._options.enough:
+            for member in self._members.values():
+                member.fit(cards, rows)
+            return
+        folds = fold_of(rows.texts, self._options.folds)
+        held = [self._crossfit(member, cards, rows, folds) for member in self._members.values()]
+        scores = rows.scores.astype(np.float64)
+        mean = self._effects.mean
+        shared, special = zip(*(_split(table - mean, np.isfinite(scores)) for table in held), strict=True)
+        aim_shared, aim_special = _split(scores - mean, np.isfinite(scores))
+        self._difficulty = _stack(shared, aim_shared)
+        self._specialty = _stack(special, aim_special)
+        self._promise = self._worth_of_cards(rows, aim_special)
+
+    def update(self, outcomes: Outcomes) -> None:
+        rows = known_rows(outcomes.for_experts(self._names))
+        if not len(rows):
+            return
+        for member in self._members.values():
+            member.update(rows)
+        self._effects = merged(self._effects, effects(rows))
+
+    def add(self, card: Card, outcomes: Outcomes) -> None:
+        rows = outcomes.for_experts([card.name])
+        for member in self._members.values():
+            member.add(card, rows)
+        self._cards.add(self._readable([card])[0], rows)
+        self._names = (*self._names, card.name)
+        self._effects = beside(self._effects, effects(rows))
+
+    def estimate(self, queries: Queries) -> Estimates:
+        promise = self._cards.estimate(queries)
+        count = self._effects.count
+        if not count.any():
+            return promise
+        guesses = [member.estimate(queries) for member in self._members.values()]
+        mean = np.where(count > 0, self._effects.mean, self._effects.mean[count > 0].mean())
+        known = count > 0
+        shared = np.zeros((len(queries), 1))
+        special = np.zeros((len(queries), len(self._names)))
+        everyone = np.broadcast_to(known, special.shape)
+        for guess, easy, apart in zip(guesses, self._difficulty, self._specialty, strict=True):
+            level, contrast = _split(guess.quality.astype(np.float64) - mean, everyone)
+            shared += easy * level
+            special += apart * contrast
+        measured = mean + shared + np.where(known, special, 0)
+        card = mean[known].mean() + shared + self._promise * (promise.quality - 0.5)
+        trust = count / (count + self._options.thin)
+        quality = trust * measured + (1 - trust) * card
+        spread = np.mean([guess.uncertainty for guess in guesses], axis=0)
+        doubt = np.hypot(trust * spread, (1 - trust) * promise.uncertainty)
+        return estimates(self._names, quality, doubt, self._effects, self._notes())
+
+    def save(self, folder: Path) -> None:
+        arrays = {"difficulty": self._difficulty, "specialty": self._specialty, "mean": self._effects.mean,
+                  "error": self._effects.error, "count": self._effects.count, "tokens": self._effects.tokens,
+                  "latency_ms": self._effects.latency_ms}  # fmt: skip
+        state = {"experts": self._names, "members": list(self._members), "promise": self._promise}
+        _files.write(folder, "blend", state, arrays)
+        for name, member in (*self._members.items(), ("cards", self._cards)):
+            member.save(folder / name)
+
+    def load(self, folder: Path) -> None:
+        state, arrays = _files.read(folder, "blend")
+        self._names, self._promise = tuple(state["experts"]), float(state["promise"])
+        self._difficulty, self._specialty = arrays["difficulty"], arrays["specialty"]
+        self._effects = _files.effects_of(arrays)
+        for name, member in (*self._members.items(), ("cards", self._cards)):
+            member.load(folder / name)
+
+    def _readable(self, cards: Sequence[Card]) -> list[Card]:
+        """The cards, reduced to their names on a route without an encoder, where no text can be compared."""
+        if self._parts.encoder is not None or not any(texts_of(card) for card in cards):
+            return list(cards)
+        return [Card(card.name) for card in cards]
+
+    def _crossfit(self, member: Estimator, cards: Sequence[Card], rows: Outcomes, folds: Ints) -> Floats:
+        if isinstance(member, Crossfitted):
+            return member.crossfit(cards, rows, folds)
+        out = np.full(rows.scores.shape, np.nan)
+        for fold in range(self._options.folds):
+            inside = folds == fold
+            member.fit(cards, rows.take(np.flatnonzero(~inside)))
+            mine = rows.take(np.flatnonzero(inside))
+            out[inside] = member.estimate(Queries(mine.texts, mine.vectors)).quality
+        member.fit(cards, rows)
+        return out
+
+    def _worth_of_cards(self, rows: Outcomes, special: Floats) -> float:
+        """The slope of measured contrasts on the cards' promise, shrunk toward 1 by the weight of 50 rows."""
+        promise = self._cards.estimate(Queries(rows.texts, rows.vectors)).quality.astype(np.float64)
+        said = _split(promise, np.isfinite(rows.scores))[1]
+        weight = 50 * rows.scores.shape[1] * 0.05
+        return float(np.clip((np.nansum(said * special) + weight) / (np.nansum(said**2) + weight), 0.0, 2.5))
+
+    def _notes(self) -> tuple[str, ...]:
+        parts = [f"{name} {weight:.2f}" for name, weight in zip(self._members, self._specialty, strict=True)]
+        return ("specialty from " + ", ".join(parts), f"a card's promise counts {self._promise:.2f}")
+
+
+def _split(table: Floats, seen: Any) -> tuple[Floats, Floats]:
+    """A row's mean over the experts seen, (n, 1), and each one's difference from it, (n, e); NaN where not seen."""
+    kept = np.where(seen, table, 0)
+    level = kept.sum(1, keepdims=True) / np.maximum(np.asarray(seen).sum(1, keepdims=True), 1)
+    return level, np.where(seen, table - level, np.nan)
+
+
+def _stack(parts: Sequence[Floats], aim: Floats) -> Floats:
+    """Non-negative weights of least squares."""
+    from scipy.optimize import nnls
+
+    keep = np.isfinite(aim).ravel()
+    design = np.stack([part.ravel()[keep] for part in parts], axis=1)
+    gram, target = design.T @ design, design.T @ aim.ravel()[keep]
+    factor = np.linalg.cholesky(gram + 1e-6 * (np.trace(gram) + 1e-12) * np.eye(len(gram)))
+    return cast(Floats, nnls(factor.T, np.linalg.solve(factor, target))[0])
+
+
+def build(options: Options, parts: Parts) -> Blend:
+    return Blend(options, parts)

@@ -1,0 +1,212 @@
+"""`clusters`: which category a query belongs to, and how each expert did in that category.
+
+Source: Composition of Experts (arXiv 2412.01868): the best expert of a query is too jittery a label to learn, so a
+query is first given a category, and a table says how good each expert is in it. Categories are k-means cells of the
+query vectors, as in the Avengers (arXiv 2505.19797). A single clustering depends on its seed and on the number of
+cells; here several of both are averaged, the numbers of cells being those with the least held-out error, and every
+cell is shrunk toward the experts' means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from experts.language import Card
+from experts.protocols import Vectors
+from router.estimators import _files
+from router.estimators._evidence import (
+    Floats,
+    Ints,
+    beside,
+    effects,
+    estimates,
+    known_rows,
+    merged,
+    vectors_of,
+)  # fmt: skip
+from router.estimators._shrink import Shrinkage, best_shrinkage, cells, contrast_error, tally
+from router.outcomes import Outcomes
+from router.plan import Estimates, Queries
+from router.protocols import Parts
+
+FOLDS = 5
+
+
+class Options(BaseModel):
+    """`sizes`: numbers of cells tried; `keep`: how many of them, by held-out error, are averaged; `seeds`: how many
+    clusterings of each; `rows_per_cell`: sizes that would leave fewer rows to a cell are not tried."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    sizes: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
+    keep: int = Field(default=4, ge=1)
+    seeds: int = Field(default=3, ge=1)
+    iterations: int = Field(default=12, ge=1)
+    rows_per_cell: int = Field(default=12, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """All cells of all clusterings, one below the other: clustering t owns the rows edges[t] to edges[t + 1]."""
+
+    centroids: Vectors
+    edges: Ints
+
+    def cells_of(self, vectors: Vectors) -> NDArray[np.int64]:
+        """The cell of every query in every clustering, as rows of `centroids`. Shape (n, clusterings)."""
+        closeness = vectors @ self.centroids.T
+        columns = [closeness[:, a:b].argmax(1) + a for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
+        return np.stack(columns, axis=1)
+
+    def only(self, which: Sequence[int]) -> Clustering:
+        parts = [self.centroids[self.edges[t] : self.edges[t + 1]] for t in which]
+        return Clustering(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
+
+
+class Clusters:
+    uses_vectors = True
+
+    def __init__(self, options: Options, seed: int) -> None:
+        self._options = options
+        self._seed = seed
+        self._experts: tuple[str, ...] = ()
+        self._effects = effects(Outcomes.empty(()))
+        self._clustering: Clustering | None = None
+        self._sums = self._counts = np.zeros((0, 0))
+        self._shrink = Shrinkage()
+
+    def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
+        rows = known_rows(outcomes.for_experts([card.name for card in cards]))
+        self._learn(rows, np.arange(len(rows), dtype=np.int64) % FOLDS)
+
+    def crossfit(self, cards: Sequence[Card], outcomes: Outcomes, folds: Ints) -> Floats:
+        """Fits, and returns quality (n, e) of the outcomes' own rows, each estimated without rows of its fold.
+
+        Every row must hold a score. Cells come from all rows' vectors; no row's score reaches its own estimate.
+        """
+        rows = outcomes.for_experts([card.name for card in cards])
+        self._learn(rows, folds)
+        if self._clustering is None:
+            return np.broadcast_to(self._effects.mean, rows.scores.shape).astype(np.float64)
+        cell = self._clustering.cells_of(vectors_of(rows, "clusters"))
+        total = np.zeros(rows.scores.shape)
+        for column in range(cell.shape[1]):
+            sums, counts = self._without_own_fold(cell[:, column], rows.scores, folds)
+            total += cells(sums, counts, self._effects.mean, self._shrink)[0]
+        return total / cell.shape[1]
+
+    def update(self, outcomes: Outcomes) -> None:
+        rows = known_rows(outcomes.for_experts(self._experts))
+        if not len(rows):
+            return
+        if self._clustering is None:
+            self._learn(rows, np.arange(len(rows), dtype=np.int64) % FOLDS)
+            return
+        sums, counts = self._tally(rows)
+        self._sums, self._counts = self._sums + sums, self._counts + counts
+        self._effects = merged(self._effects, effects(rows))
+
+    def add(self, card: Card, outcomes: Outcomes) -> None:
+        rows = known_rows(outcomes.for_experts([card.name]))
+        self._experts = (*self._experts, card.name)
+        self._effects = beside(self._effects, effects(rows))
+        if self._clustering is not None:
+            sums, counts = self._tally(rows)
+            self._sums, self._counts = np.hstack([self._sums, sums]), np.hstack([self._counts, counts])
+
+    def estimate(self, queries: Queries) -> Estimates:
+        if self._clustering is None:
+            shape = (len(queries), len(self._experts))
+            return estimates(
+                self._experts, np.broadcast_to(self._effects.mean, shape), np.broadcast_to(self._effects.error, shape),
+                self._effects, ("too few outcomes for categories",),
+            )  # fmt: skip
+        cell = self._clustering.cells_of(vectors_of(queries, "clusters"))
+        table, evidence = cells(self._sums, self._counts, self._effects.mean, self._shrink)
+        each = table[cell]
+        quality = each.mean(1)
+        spread = np.clip(quality * (1 - quality), 0.02, None) / (evidence[cell].mean(1) + self._shrink.specialty)
+        note = f"{cell.shape[1]} clusterings; cells " + ", ".join(str(size) for size in np.diff(self._clustering.edges))
+        return estimates(self._experts, quality, np.sqrt(spread + each.var(1)), self._effects, (note,))
+
+    def save(self, folder: Path) -> None:
+        arrays = {"sums": self._sums, "counts": self._counts}
+        if self._clustering is not None:
+            arrays |= {"centroids": self._clustering.centroids, "edges": self._clustering.edges}
+        state = {"experts": self._experts, "shrink": asdict(self._shrink)}
+        _files.write(folder, "clusters", state, arrays | asdict(self._effects))
+
+    def load(self, folder: Path) -> None:
+        state, arrays = _files.read(folder, "clusters")
+        self._experts, self._shrink = tuple(state["experts"]), Shrinkage(**state["shrink"])
+        self._sums, self._counts = arrays["sums"], arrays["counts"]
+        self._effects = _files.effects_of(arrays)
+        self._clustering = Clustering(arrays["centroids"], arrays["edges"]) if "centroids" in arrays else None
+
+    def _learn(self, rows: Outcomes, folds: Ints) -> None:
+        self._experts, self._effects, self._clustering = rows.experts, effects(rows), None
+        self._sums = self._counts = np.zeros((0, len(rows.experts)))
+        sizes = [size for size in self._options.sizes if size * self._options.rows_per_cell <= len(rows)]
+        if not sizes:
+            return
+        every = self._cluster(vectors_of(rows, "clusters"), sizes)
+        self._clustering = self._choose(every, rows, folds)
+        self._sums, self._counts = self._tally(rows)
+
+    def _cluster(self, vectors: Vectors, sizes: Sequence[int]) -> Clustering:
+        import faiss
+
+        found: list[Vectors] = []
+        for size in sizes:
+            for turn in range(self._options.seeds):
+                means = faiss.Kmeans(
+                    vectors.shape[1], size, niter=self._options.iterations, seed=self._seed + turn + 1,
+                    spherical=True, min_points_per_centroid=1,
+                )  # fmt: skip
+                means.train(vectors)  # pyright: ignore
+                found.append(np.asarray(means.centroids, np.float32).reshape(size, -1).copy())
+        return Clustering(np.concatenate(found), np.cumsum([0, *(len(part) for part in found)]))
+
+    def _choose(self, every: Clustering, rows: Outcomes, folds: Ints) -> Clustering:
+        """The clusterings of the `keep` sizes with the least held-out error, and the shrinkage that goes with them."""
+        cell = every.cells_of(vectors_of(rows, "clusters"))
+        scores, prior = rows.scores.astype(np.float64), self._effects.mean
+        held = [self._without_own_fold(cell[:, t], rows.scores, folds) for t in range(cell.shape[1])]
+        middle = held[len(held) // 2]
+        self._shrink = best_shrinkage(*middle, scores, prior)
+        sizes = np.diff(every.edges)
+        errors: dict[int, float] = {}
+        for size in dict.fromkeys(sizes.tolist()):
+            tables = [cells(*held[t], prior, self._shrink)[0] for t in np.flatnonzero(sizes == size)]
+            errors[size] = contrast_error(np.mean(tables, axis=0), scores)
+        kept = sorted(errors, key=lambda size: errors[size])[: self._options.keep]
+        return every.only([t for t, size in enumerate(sizes) if size in kept])
+
+    def _without_own_fold(self, cell: Ints, scores: NDArray[np.float32], folds: Ints) -> tuple[Floats, Floats]:
+        """Sums and counts of each row's cell over the other folds' rows. Shape (n, e) each."""
+        low = int(cell.min())
+        local, size = cell - low, int(cell.max()) - low + 1
+        parts = int(folds.max()) + 1
+        sums, counts = tally(folds * size + local, scores, parts * size)
+        shape = (parts, size, scores.shape[1])
+        by_fold, counted = sums.reshape(shape), counts.reshape(shape)
+        return (by_fold.sum(0) - by_fold)[folds, local], (counted.sum(0) - counted)[folds, local]
+
+    def _tally(self, rows: Outcomes) -> tuple[Floats, Floats]:
+        assert self._clustering is not None
+        size = len(self._clustering.centroids)
+        if not len(rows):
+            nothing = np.zeros((size, rows.scores.shape[1]))
+            return nothing, nothing
+        cell = self._clustering.cells_of(vectors_of(rows, "clusters"))
+        pairs = [tally(cell[:, t], rows.scores, size) for t in range(cell.shape[1])]
+        return np.sum([sums for sums, _ in pairs], axis=0), np.sum([counts for _, counts in pairs], axis=0)
+
+
+def build(options: Options, parts: Parts) -> Clusters:
+    return Clusters(options, parts.seed)
