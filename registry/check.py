@@ -119,7 +119,7 @@ def _route(
 def _plug_ins(document: Document, manifest: RouteManifest, names: Names) -> Iterable[Problem]:
     for slot in ("policy", "estimator", "composer"):
         plugged = getattr(manifest, slot)
-        short = isinstance(document.data.get(slot), str)
+        short = isinstance(document.keys.get(slot), str)
         if plugged.name not in names.of(slot):
             path: KeyPath = (slot,) if short else (slot, "name")
             yield _problem(

@@ -59,6 +59,12 @@ class Document:
     last: int
     marker: int | None
 
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The document's top-level keys; none, where it is not a map."""
+        data = self.data
+        return cast(dict[str, Any], data) if isinstance(data, dict) else {}
+
     def line(self, path: KeyPath) -> int:
         """The line of a key path, or of the nearest thing around it."""
         while path and path not in self.lines:
@@ -139,8 +145,11 @@ class _Loader(yaml.SafeLoader):
         self.marker: int | None = None
         self._depth = 0
 
+    def _next(self) -> Event:
+        return cast(Event, self.peek_event())  # pyright: ignore[reportUnknownMemberType]
+
     def compose_document(self) -> Node | None:
-        start = cast(DocumentStartEvent, self.peek_event())
+        start = cast(DocumentStartEvent, self._next())
         self.marker = start.start_mark.line + 1 if start.explicit else None
         self._depth = 0
         return super().compose_document()
@@ -149,7 +158,7 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(
-                problem=f"nested more than {MAX_DEPTH} deep", problem_mark=cast(Event, self.peek_event()).start_mark
+                problem=f"nested more than {MAX_DEPTH} deep", problem_mark=self._next().start_mark
             )
         node = super().compose_node(parent, index)  # pyright: ignore[reportArgumentType]
         self._depth -= 1
@@ -157,7 +166,7 @@ class _Loader(yaml.SafeLoader):
 
 
 for _name, _pattern, _starts in _CORE:
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _starts)
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _starts)  # pyright: ignore[reportUnknownMemberType]
 
 
 class _Reading:

@@ -83,7 +83,10 @@ class Serve(Section, frozen=True):
 
 
 class ExpertManifest(Manifest, frozen=True):
-    """An expert. `options` are the provider's own keys, an instance of its module's `Options`."""
+    """Anything that can be asked. A provider's own keys are written flat beside these.
+
+    `options` holds the provider's keys, as an instance of its module's `Options`.
+    """
 
     provided: ClassVar[bool] = True
     placeholders: ClassVar[Mapping[str, Any]] = MappingProxyType({"provider": "?"})
@@ -127,7 +130,7 @@ class ExpertManifest(Manifest, frozen=True):
         if options is None:
             raise TypeError(f"expert {self.name}: the provider's options are missing")
         super().bound(references, None)
-        self._options = options
+        self._options = options  # pyright: ignore[reportAttributeAccessIssue]
 
     def card(self) -> Card:
         """What a routing decision may know of it."""

@@ -92,7 +92,8 @@ class Manifest(Section, frozen=True):
         yield None, self.name
 
     def remember(self, references: Mapping[KeyPath, Reference]) -> None:
-        self._references = MappingProxyType(dict(references))
+        held = MappingProxyType(dict(references))
+        self._references = held  # pyright: ignore[reportAttributeAccessIssue]
 
     def bound(self, references: Mapping[KeyPath, Reference], options: BaseModel | None) -> None:
         """Called once by the loader, right after validation: keeps what validation itself cannot carry."""

@@ -7,7 +7,9 @@ from typing import Any, cast
 from registry.expert import ExpertManifest
 from registry.manifest import Manifest
 from registry.references import redacted
-from registry.wording import without_userinfo
+from registry.wording import sounds_secret, without_userinfo
+
+MASK = "**********"
 
 
 def public(manifest: Manifest) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def public(manifest: Manifest) -> dict[str, Any]:
         said |= manifest.options.model_dump(mode="json", exclude_none=True)
     for path, reference in manifest.references.items():
         _put(said, path, reference.text)
-    return {key: _clean(value, manifest) for key, value in said.items() if value not in ({}, [], "")}
+    return {key: _clean(value, manifest, key) for key, value in said.items() if value not in ({}, [], "")}
 
 
 def _put(said: Any, path: tuple[str | int, ...], text: str) -> None:
@@ -40,11 +42,12 @@ def _step(said: Any, step: str | int) -> Any:
     return None
 
 
-def _clean(value: Any, manifest: Manifest) -> Any:
+def _clean(value: Any, manifest: Manifest, key: str) -> Any:
     if isinstance(value, str):
-        return without_userinfo(redacted(value, manifest.references))
+        text = redacted(value, manifest.references)
+        return MASK if sounds_secret(key) and not text.startswith("${") else without_userinfo(text)
     if isinstance(value, dict):
-        return {key: _clean(item, manifest) for key, item in cast(dict[str, Any], value).items()}
+        return {inner: _clean(item, manifest, inner) for inner, item in cast(dict[str, Any], value).items()}
     if isinstance(value, list):
-        return [_clean(item, manifest) for item in cast(list[Any], value)]
+        return [_clean(item, manifest, key) for item in cast(list[Any], value)]
     return value

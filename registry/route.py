@@ -94,7 +94,7 @@ Spares = Annotated[int, Field(ge=0, le=16)] | tuple[Name, ...]
 
 
 class RouteManifest(Manifest, frozen=True):
-    """A route. Its presets (`auto:cheap`) are the policy's, and need nothing here."""
+    """A model name that stands for several experts. Its presets (`auto:cheap`) are the policy's: nothing to declare."""
 
     placeholders: ClassVar[Mapping[str, Any]] = MappingProxyType({"experts": "*"})
 

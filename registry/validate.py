@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -64,11 +64,10 @@ class Entry(NamedTuple):
 
 def read_manifest(document: Document, terms: Terms) -> tuple[Entry, list[Problem]]:
     """Validate one document. All of its problems come back; the manifest only when there are none."""
-    if not isinstance(document.data, dict):
-        return Entry("", "", document, None), [
-            document.problem((), f"expected a map with a kind and a name, got {shown(cast(object, document.data))}")
-        ]
-    raw = cast(dict[str, Any], document.data)
+    raw = document.keys
+    if not raw:
+        message = f"expected a map with a kind and a name, got {shown(document.data)}"
+        return Entry("", "", document, None), [document.problem((), message)]
     name = raw["name"] if isinstance(raw.get("name"), str) else ""
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:

@@ -91,6 +91,13 @@ def kind_of(value: Any) -> str:
             return "a map"
 
 
+def sounds_secret(key: str) -> bool:
+    """Whether a key's own name says that its value is nobody's business, whatever its declared type."""
+    return (
+        re.search(r"(?i)(^|[_-])(api[_-]?key|key|secret|token|password|credentials?|authorization)$", key) is not None
+    )
+
+
 def without_userinfo(text: str) -> str:
     return re.sub(r"(\w://)[^/@\s]*@", r"\1***@", text)
 
@@ -178,6 +185,8 @@ def _got(value: Any, path: KeyPath, references: Mapping[KeyPath, Reference], mod
 
 def _hidden(path: KeyPath, references: Mapping[KeyPath, Reference], model: type[BaseModel]) -> bool:
     if path in references:
+        return True
+    if any(isinstance(step, str) and sounds_secret(step) for step in path):
         return True
     field = model.model_fields.get(str(path[0])) if path else None
     return field is not None and _holds_secret(field.annotation, _depth=0)
