@@ -19,7 +19,7 @@ help: ## list these targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(SERVE_READY) ## real experts on vLLM (CPU) and the gateway on 127.0.0.1:8080; ONCE=1 stops after three questions
-	@$(BIN)/consilium up --pocket $(if $(ONCE),--once) $(ARGS)
+	@$(BIN)/consilium up --pocket --logs .demo --die-with-parent $(if $(ONCE),--once) $(ARGS)
 
 install: $(TEST_READY) ## make .venv with everything that demo and test need
 

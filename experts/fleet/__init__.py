@@ -1,0 +1,1 @@
+"""Starting, watching and stopping the servers that experts live in."""

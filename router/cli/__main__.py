@@ -1,0 +1,5 @@
+"""`python -m router.cli` is `consilium`, for environments without the script."""
+
+from router.cli import main
+
+main()

@@ -1,0 +1,85 @@
+"""`consilium ask`: one question to a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli.options import DEFAULT_URL, ApiKey, Json, Url
+
+if TYPE_CHECKING:
+    from router.cli.client import Client
+
+
+def ask(
+    text: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", "--route", help="A route (auto, auto:cheap, …), or one expert.")
+    ] = "auto",
+    url: Url = DEFAULT_URL,
+    key: ApiKey = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="A system message before it.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="0 for the likeliest answer.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask a running gateway, and show the answer as it comes.
+
+    The answer goes to standard output; who gave it, and how sure the router was of that choice, to standard error.
+
+    [bold]Examples[/]
+
+      consilium ask "What is 17 * 23?"
+      consilium ask --model geo "Capital of Peru?"
+      consilium ask --json "Reverse the word stone" | jq .consilium.expert
+    """
+    from router.cli.client import Client
+    from router.cli.output import print_json
+
+    question = sys.stdin.read() if text == "-" else text
+    turns = [{"role": "system", "content": system}] if system else []
+    body: dict[str, Any] = {"model": model, "messages": [*turns, {"role": "user", "content": question}]}
+    body |= {
+        name: value for name, value in (("max_tokens", max_tokens), ("temperature", temperature)) if value is not None
+    }
+    client = Client(url, key)
+    if json:
+        print_json(asyncio.run(whole(client, body)))
+    else:
+        asyncio.run(_show(client, body))
+
+
+async def whole(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAI response, with the `consilium` object that says how it was decided."""
+    return await client.json("POST", "/v1/chat/completions", {**body, "consilium": True})
+
+
+async def _show(client: Client, body: dict[str, Any]) -> None:
+    from router.cli.client import events
+    from router.cli.output import screen
+
+    started = perf_counter()
+    decided: dict[str, Any] = {}
+    async with client.call("POST", "/v1/chat/completions", {**body, "stream": True, "consilium": True}) as response:
+        async for event in events(response):
+            decided = event.get("consilium") or decided
+            for choice in event.get("choices") or ():
+                delta: dict[str, Any] = choice.get("delta") or {}
+                sys.stdout.write(delta.get("content") or "")
+                sys.stdout.flush()
+    sys.stdout.write("\n")
+    screen(errors=True).print(f"[dim]{signature(decided)} in {perf_counter() - started:.2f} s[/]")
+
+
+def signature(decided: dict[str, Any]) -> str:
+    """`calc, by route auto (confidence 0.97)`, as far as the decision says."""
+    said = str(decided.get("expert") or "unknown")
+    if decided.get("route"):
+        said += f", by route {decided['route']}"
+    if decided.get("confidence") is not None:
+        said += f" (confidence {decided['confidence']:.2f})"
+    return said

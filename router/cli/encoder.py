@@ -1,0 +1,45 @@
+"""`consilium encoder`: the encoder that turns queries into vectors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from router.cli.options import Json
+
+app = typer.Typer(help="Prepare the encoder that turns queries into vectors.", no_args_is_help=True)
+
+
+@app.callback()
+def encoder() -> None:
+    """Prepare the encoder that turns queries into vectors."""
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A sentence-transformers model: a hub name or a folder.")
+    ] = "all-MiniLM-L6-v2",
+    runtime: Annotated[str, typer.Option(help="onnx-int8, onnx or torch.")] = "onnx-int8",
+    json: Json = False,
+) -> None:
+    """Export an encoder to ONNX ahead of time, so that a gateway without torch can load it.
+
+    A gateway does the same on first use, where torch is installed; images and machines without it need this first.
+
+    [bold]Examples[/]
+
+      consilium encoder export
+      consilium encoder export --model ./my-encoder --runtime onnx
+    """
+    from experts.retrieval.encoders import open_encoder
+
+    from router.cli.output import print_json, screen
+
+    opened = open_encoder(model, runtime, threads=1)
+    vectors = opened.encode(["Is it there?"])
+    if json:
+        print_json({"fingerprint": opened.fingerprint, "dimensions": vectors.shape[1]})
+    else:
+        screen().print(f"[green]ready:[/] {opened.fingerprint}, {vectors.shape[1]} dimensions")

@@ -1,0 +1,66 @@
+"""What commands print: rich text for people, JSON for programs, exit statuses for scripts."""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from experts.errors import ConsiliumError
+
+
+class Exit(IntEnum):
+    OK = 0
+    NO = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    FAILED = 4
+
+
+def screen(*, errors: bool = False) -> Console:
+    """A console on standard output, or on standard error."""
+    from rich.console import Console
+
+    return Console(stderr=errors, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, indented when a person is looking."""
+    import orjson
+
+    form = orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0
+    sys.stdout.write(orjson.dumps(value, option=form | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+    sys.stdout.flush()
+
+
+def complain(fault: ConsiliumError) -> None:
+    """An error's message on standard error, never read as markup."""
+    console = screen(errors=True)
+    console.print("[bold red]error:[/]", end=" ")
+    console.print(fault.message, markup=False, soft_wrap=True)
+
+
+def status_of(fault: ConsiliumError) -> int:
+    """The exit status that an error means."""
+    from experts.errors import ConfigError, RegistryError
+    from router.cli.client import GatewayRefused, Unreachable
+
+    match fault:
+        case ConfigError() | RegistryError():
+            return Exit.USAGE
+        case Unreachable():
+            return Exit.UNREACHABLE
+        case GatewayRefused():
+            return Exit.FAILED
+        case _:
+            return Exit.FAILED if fault.status >= 500 else Exit.USAGE
+
+
+def no() -> typer.Exit:
+    """The exit of a command that worked, and whose answer is no."""
+    return typer.Exit(Exit.NO)
