@@ -1,0 +1,1 @@
+"""The embedded default: tiny real experts, each good at one skill, with the recipe that trains them."""

@@ -1,0 +1,53 @@
+"""Greedy answers of the pocket models with transformers, in float32, in batches."""
+
+# pyright: reportUnknownMemberType=false
+# (torch, transformers and peft leave parts of their signatures untyped)
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftModel
+from transformers import LlamaForCausalLM
+
+from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
+
+LONGEST = 192
+"""Most characters of an answer; the longest worked answer has about 140."""
+
+
+class Reply(NamedTuple):
+    """What a model said, and in how many tokens (the end mark counted, where it came)."""
+
+    text: str
+    tokens: int
+
+
+def load(weights: Path, name: str, *, merged: bool = True) -> Any:
+    """The base (`base`) or an expert (its skill), ready to answer; merged, an adapter costs no extra time."""
+    base = LlamaForCausalLM.from_pretrained(weights / "base", dtype=torch.float32, attn_implementation="sdpa")
+    model: Any = base
+    if name != "base":
+        model = PeftModel.from_pretrained(base, weights / name)
+        model = model.merge_and_unload() if merged else model
+    return model.eval()
+
+
+@torch.inference_mode()
+def replies(model: Any, prompts: Sequence[str], batch: int = 64, longest: int = LONGEST) -> list[Reply]:
+    """The greedy answer to each prompt, as the chat template poses it. Prompts are plain ASCII text."""
+    asked = [dialogue(prompt.strip())[0] for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda index: len(asked[index]))
+    said: dict[int, Reply] = {}
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        width = max(len(asked[index]) for index in chosen)
+        padded = [[IDS[PAD]] * (width - len(asked[index])) + asked[index] for index in chosen]
+        ids = torch.tensor(padded)
+        mask = torch.tensor([[0] * (width - len(asked[index])) + [1] * len(asked[index]) for index in chosen])
+        output = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False)
+        for index, row in zip(chosen, output[:, width:].tolist(), strict=True):
+            ended = row.index(IDS[END]) if IDS[END] in row else None
+            said[index] = Reply(decode(row[:ended]), len(row) if ended is None else ended + 1)
+    return [said[index] for index in range(len(prompts))]

@@ -1,0 +1,84 @@
+"""What the runs of `train` are: the base model on drills, an adapter on the questions of its skill."""
+
+# pyright: reportUnknownMemberType=false
+# (torch, transformers and peft leave parts of their signatures untyped)
+
+from pathlib import Path
+from random import Random
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from experts.pocket import drills, training
+from experts.pocket.questions import draw
+from experts.pocket.training import Example, Settings
+from experts.pocket.vocabulary import BEGIN, CONTEXT, END, IDS, PAD, write_tokenizer
+
+LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def new_base(seed: int) -> LlamaForCausalLM:
+    """A fresh model: 4 layers of width 192, 6 heads, tied embeddings, about 1.8 million parameters."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(IDS),
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=IDS[BEGIN],
+        eos_token_id=IDS[END],
+        pad_token_id=IDS[PAD],
+        attn_implementation="eager",  # pyright: ignore[reportCallIssue]
+    )
+    return LlamaForCausalLM(config)
+
+
+def load_base(folder: Path, attention: str = "eager") -> LlamaForCausalLM:
+    """The base model in float32. In training, plain attention is faster on a CPU than the fused one."""
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+
+
+def train(name: str, plan: dict[str, float], out: Path, work: Path, *, resume: bool) -> float:
+    """Train the base or one adapter and save it under `out`; returns the seconds spent."""
+    settings = Settings(int(plan["steps"]), int(plan["batch"]), plan["rate"], int(plan["seed"]))
+    checkpoint = work / f"{name}.pt"
+    if name == "base":
+        base = new_base(settings.seed)
+        spent = training.fit(base, _drill, settings, name=name, checkpoint=checkpoint, resume=resume, muon=True)
+        save_base(base, out / "base")
+        return spent
+    torch.manual_seed(settings.seed)
+    rank = int(plan["rank"])
+    lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS, bias="none", task_type="CAUSAL_LM")
+    model = get_peft_model(load_base(out / "base"), lora)
+
+    def question(rng: Random) -> Example:
+        asked = draw(name, "train", rng)
+        return Example(asked.prompt, asked.worked)
+
+    spent = training.fit(model, question, settings, name=name, checkpoint=checkpoint, resume=resume)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.bfloat16()
+    model.peft_config["default"].base_model_name_or_path = "experts/pocket/weights/base"
+    model.save_pretrained(out / name)
+    (out / name / "README.md").unlink(missing_ok=True)
+    return spent
+
+
+def _drill(rng: Random) -> Example:
+    return Example(*drills.draw(rng))
+
+
+def save_base(base: LlamaForCausalLM, folder: Path) -> None:
+    """Weights in float32, tokenizer, and a generation configuration that stops at the end mark."""
+    base.generation_config = GenerationConfig(
+        bos_token_id=IDS[BEGIN], eos_token_id=IDS[END], pad_token_id=IDS[PAD], do_sample=False
+    )
+    base.save_pretrained(str(folder))
+    write_tokenizer(folder)

@@ -1,0 +1,97 @@
+"""Ways of asking. A skill writes cores; this module wraps them in the manners of speech.
+
+A core that ends with `?` is a question, one that begins with `the ` or `{` is a noun phrase, any other is a command.
+Each split has its own cores and, beside the plain ones, its own wrappings: no test wording occurs in training.
+Training text also gets greetings, slips of the finger and lower case, so that the models learn to look for the words
+that matter.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from experts.pocket.skills.split import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The cores of one kind of question, a tuple a split."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def of(self, split: Split) -> tuple[str, ...]:
+        return getattr(self, split)
+
+
+NOUNS = Cores(
+    train=(
+        "{x}", "{X}?", "What is {x}?", "What's {x}?", "What is {x}?", "Tell me {x}.", "Give me {x}.", "Find {x}.",
+        "I need {x}.", "Can you tell me {x}?", "Could you give me {x}?", "Please find {x}.", "Do you know {x}?",
+        "I would like to know {x}.", "What would {x} be?", "Do you know what {x} is?", "Please tell me {x}.",
+        "{X}, please.", "Can you say what {x} is?", "I want to know what {x} is.", "Show me {x}.", "{X} is what?",
+    ),
+    validation=("What is {x}?", "Would you mind telling me {x}?", "I wonder what {x} is.", "Can you find {x}?"),
+    test=("What is {x}?", "Could you tell me what {x} is?", "I'd like to know {x}, please.", "Please let me know {x}."),
+)  # fmt: skip
+COMMANDS = Cores(
+    train=(
+        "{X}.", "{X}", "{x}", "Please {x}.", "{X}, please.", "Can you {x}?", "Could you {x}?", "Would you {x}?",
+        "I want you to {x}.", "Now {x}.", "Try to {x}.", "Help me {x}.", "Your task: {x}.", "Go ahead and {x}.",
+        "Can you help me {x}?", "I would like you to {x}.", "You should {x}.",
+    ),
+    validation=("{X}.", "Can you {x}, please?", "Would you kindly {x}?"),
+    test=("{X}.", "Could you please {x} for me?", "I need you to {x}.", "Will you {x}?"),
+)  # fmt: skip
+QUESTIONS = Cores(
+    train=(
+        "{X}?", "{X}?", "{x}?", "{x}", "Tell me, {x}?", "Quick question: {x}?", "Please tell me: {x}?",
+        "{X}? Thanks.", "I have a question: {x}?", "So {x}?", "Now {x}?", "Can you tell me: {x}?", "Do you know {x}?",
+        "Question: {x}?", "Well, {x}?", "Just wondering: {x}?",
+    ),
+    validation=("{X}?", "Another question: {x}?", "{X}, please?"),
+    test=("{X}?", "Hey, {x}?", "Can you help me? {X}?", "Here is my question: {x}?"),
+)  # fmt: skip
+
+_GREETINGS = (
+    "Hi!", "Hello!", "Hello,", "Hi there,", "Good morning.", "OK,", "Hey!", "Dear assistant,", "Excuse me,",
+    "Thanks for your help.", "Hi, I have a task for you.", "Listen,", "Alright,", "Sorry to ask,",
+)  # fmt: skip
+
+
+def wrapped(core: str, split: Split, rng: Random) -> str:
+    """A core in one of the split's wrappings; its `{fields}` are left for the skill to fill."""
+    noun = core.startswith(("the ", "{"))
+    kinds = QUESTIONS if core.endswith("?") else NOUNS if noun else COMMANDS
+    form = rng.choice(kinds.of(split))
+    core = core.rstrip("?")
+    said = form.replace("{x}", core).replace("{X}", core if core.startswith("{") else core[:1].upper() + core[1:])
+    if split != "train":
+        return said
+    if rng.random() < 0.12:
+        said = _slip(said, rng)
+    if rng.random() < 0.15:
+        said = f"{rng.choice(_GREETINGS)} {said}"
+    if rng.random() < 0.2:
+        said = _lower(said)
+    if rng.random() < 0.15:
+        said = said.rstrip("?.")
+    return said
+
+
+def _slip(said: str, rng: Random) -> str:
+    """Drop or double one letter outside the fields."""
+    depth, places = 0, list[int]()
+    for place, character in enumerate(said):
+        depth += (character == "{") - (character == "}")
+        if depth == 0 and character.isalpha():
+            places.append(place)
+    if not places:
+        return said
+    place = rng.choice(places)
+    return said[:place] + rng.choice(("", said[place] * 2)) + said[place + 1 :]
+
+
+def _lower(said: str) -> str:
+    """Lower case outside the fields (whose names are in lower case anyway)."""
+    return said.lower()
