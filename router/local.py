@@ -9,18 +9,31 @@ from pathlib import Path
 from experts.endpoints import Endpoint, Endpoints
 from experts.transport import Transport
 from registry.load import Names, Registry, load
+from pydantic import BaseModel
+
 from router import composers, estimators, policies
 from router.assembly import Assembly
 from router.ledger import Ledger
 from router.outcomes import Outcomes, read_outcomes
 from router.pipeline import Router
+from router.plugins import open_module
 from router.store import open_store
 from router.telemetry import Telemetry
 
 
+_PACKAGES = {"policy": policies, "estimator": estimators, "composer": composers}
+
+
 def plugin_names() -> Names:
-    """The plug-ins that a route may name."""
-    return Names(policies=policies.names(), estimators=estimators.names(), composers=composers.names())
+    """The plug-ins that a route may name, and how their options are checked."""
+    return Names(policies.names(), estimators.names(), composers.names(), _options)
+
+
+def _options(slot: str, name: str) -> type[BaseModel] | None:
+    package = _PACKAGES[slot]
+    if name not in package.names():
+        return None
+    return open_module(package.__name__, package.__path__, name, slot).Options
 
 
 def load_registry(path: Path) -> Registry:

@@ -95,7 +95,7 @@ async def _answer(gateway: Gateway, config: Config, listener: socket.socket, log
 async def _reload(router: Router, config: Config, log: Log) -> None:
     """Put each good edit of the registry in force; a bad one is said loudly and leaves the last good one."""
     reloads = router.telemetry.reloads
-    async for found in watch(config.registry, lambda: load_registry(config.registry)):
+    async for found in watch(config.registry, lambda: load_registry(config.registry), router.snapshot.registry):
         try:
             if isinstance(found, RegistryError):
                 raise found

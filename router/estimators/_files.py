@@ -45,3 +45,9 @@ def read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
 def effects_of(arrays: Mapping[str, Array]) -> Effects:
     """The experts' effects from arrays saved under the names of their fields."""
     return Effects(arrays["mean"], arrays["error"], arrays["count"], arrays["tokens"], arrays["latency_ms"])
+
+
+def arrays_of(effects: Effects) -> dict[str, Array]:
+    """What `effects_of` reads."""
+    return {"mean": effects.mean, "error": effects.error, "count": effects.count, "tokens": effects.tokens,
+            "latency_ms": effects.latency_ms}  # fmt: skip

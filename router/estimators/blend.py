@@ -37,7 +37,7 @@ from router.outcomes import Outcomes
 from router.plan import Estimates, Queries
 from router.protocols import Estimator, Parts
 
-DEFAULT_MEMBERS: Mapping[str, Mapping[str, Any]] = {"clusters": {}, "neighbours": {}}
+DEFAULT_MEMBERS: Mapping[str, Mapping[str, Any]] = {"clusters": {}, "ridge": {}}
 
 
 class Options(BaseModel):

@@ -16,7 +16,7 @@ from experts.errors import BadRequest, UnknownModel
 from experts.language import Query
 from experts.protocols import silent
 from experts.wire import parse
-from registry.load import public
+from registry.public import public
 from router.assembly import PRESETS, Snapshot
 from router.embedding import Embedding
 from router.explain import plan_json
