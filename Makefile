@@ -13,7 +13,7 @@ SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench lock clean
+.PHONY: help install demo test lint bench docs lock clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,11 @@ lint: $(TEST_READY) ## ruff, pyright and the import contracts
 	$(BIN)/lint-imports --no-cache
 
 bench: $(TEST_READY) ## the gateway's overhead, as ratios measured in one run
-	$(BIN)/python -m evals.bench $(ARGS)
+	$(BIN)/python bench/gateway.py $(ARGS)
+
+docs: $(TEST_READY) ## write the generated pages of docs/
+	$(BIN)/python -m registry.docs
+	$(BIN)/python -m router.docs
 
 lock: $(TEST_READY) ## write requirements/*.txt from requirements/*.in and what .venv has installed
 	$(BIN)/python requirements/lock.py
@@ -50,7 +54,7 @@ $(BIN)/python:
 
 # The lists are complete, so pip resolves nothing (--no-deps); bytecode is compiled when a module is first used.
 define pip_install
-$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-compile --quiet $(PIP_ARGS)
+$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-compile -qq $(PIP_ARGS)
 endef
 
 $(SERVE_READY): $(SERVE_LISTS) pyproject.toml | $(BIN)/python
@@ -62,6 +66,8 @@ $(SERVE_READY): $(SERVE_LISTS) pyproject.toml | $(BIN)/python
 	  echo "Give it to pip like this:  make $(MAKECMDGOALS) PIP_ARGS='--extra-index-url ADDRESS'" >&2; \
 	  exit 1; }
 	@$(pip_install) --no-build-isolation -e .
+	@$(BIN)/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || \
+	  echo "Note: vLLM for the CPU needs the system library libnuma (Debian, Ubuntu: apt-get install libnuma1)." >&2
 	@touch $@
 
 $(TEST_READY): requirements/test.txt $(SERVE_READY)
