@@ -28,7 +28,7 @@ COOLDOWN_MOST_S = 30.0
 class Endpoint:
     """One server's base URL (`http://host:port/v1`), its calls under way and its health."""
 
-    __slots__ = ("url", "paths", "in_flight", "reachable", "failures", "cool_until", "last_error", "users")
+    __slots__ = ("cool_until", "failures", "in_flight", "last_error", "paths", "reachable", "told_up", "url", "users")
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -41,6 +41,7 @@ class Endpoint:
         self.failures = 0
         self.cool_until = 0.0
         self.last_error = ""
+        self.told_up = True
         self.users = 0
 
     @property
@@ -72,7 +73,7 @@ class Endpoint:
 class Endpoints:
     """The endpoints in use by this process, each known once, probed by one task.
 
-    `on_change` is called with an endpoint each time a probe finds it up or down when it was not.
+    `on_change` is called with an endpoint by the first probe after it was lost or is back, whoever found out.
     """
 
     def __init__(self, transport: Transport, *, on_change: Callable[[Endpoint], None] | None = None) -> None:
@@ -121,7 +122,6 @@ class Endpoints:
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def _probe_one(self, endpoint: Endpoint) -> None:
-        was = endpoint.reachable
         health, models = endpoint.health_urls
         try:
             async with self._transport.get(health, PROBE_TIMEOUT_S) as reply:
@@ -134,8 +134,10 @@ class Endpoints:
                 endpoint.last_error = f"health check answered {status}"
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             endpoint.unreachable(f"health check: {type(fault).__name__}: {fault}"[:200])
-        if endpoint.reachable != was and self._on_change is not None:
-            self._on_change(endpoint)
+        if endpoint.reachable != endpoint.told_up:
+            endpoint.told_up = endpoint.reachable
+            if self._on_change is not None:
+                self._on_change(endpoint)
 
 
 def least_loaded(endpoints: Iterable[Endpoint], avoid: Iterable[Endpoint] = ()) -> Endpoint | None:

@@ -13,7 +13,7 @@ import orjson
 from experts.errors import ExpertBroke
 from experts.language import Answer, Delta, Query, Usage
 from experts.protocols import Emit, Timeouts
-from experts.wire import DONE, event_usage
+from experts.wire import event_usage
 
 _USAGE = re.compile(rb'"usage":\s?\{')
 _FINISH = re.compile(rb'"finish_reason":\s?"(\w+)"')
@@ -29,26 +29,29 @@ class Relay:
 
     Events leave whole: a piece that ends inside an event waits for its rest. The closing `[DONE]` is held back (who
     ends the client's stream is not the expert's decision), and so is the usage event that only the gateway asked for.
-    `begun` tells whether anything has been emitted, after which no other expert may take over.
+    `begun` tells whether anything has been emitted, after which no other expert may take over; `emitting`, whether it
+    is the client who is waited for, or who failed.
     """
 
     def __init__(self, query: Query, emit: Emit, *, upstream_model: str, name: str) -> None:
         self.begun = False
+        self.emitting = False
         self._emit = emit
         self._name = name
         self._keep_usage = query.include_usage
         self._usage = Usage()
         self._rename: tuple[bytes, bytes] | None = None
         if upstream_model != name:
-            self._rename = b'"model":' + msgspec.json.encode(upstream_model), b'"model":' + msgspec.json.encode(name)
+            self._rename = msgspec.json.encode(upstream_model), msgspec.json.encode(name)
 
     async def run(self, content: Bytes, clock: asyncio.Timeout, limits: Timeouts, started: float) -> Answer:
         """Relay until the stream ends. Raises ExpertBroke for an error event, or an end without an ending."""
-        emit, rename, between = self._emit, self._rename, limits.between_bytes_s
+        emit, between = self._emit, limits.between_bytes_s
+        rename: tuple[bytes, bytes] | None = None
         carry = tail = before = b""
         chunks, first_at, done = 0, 0.0, False
         loop = asyncio.get_running_loop()
-        armed = 0.0
+        armed = -between
         last = loop.time() + limits.total_s
         while piece := await content.readany():
             now = loop.time()
@@ -67,11 +70,11 @@ class Relay:
                 piece, carry = piece[:cut], piece[cut:]
             if not first_at:
                 first_at = perf_counter()
-            chunks += piece.count(b"data:")
-            if piece.endswith(DONE):
-                done, piece = True, piece[: -len(DONE)]
-                chunks -= 1
-            if _USAGE.search(piece) is not None:
+                rename = self._renaming(piece)
+            if b"[DONE]" in piece:
+                piece, found_end = _without_done(piece)
+                done = done or found_end
+            if b'"usage"' in piece and _USAGE.search(piece) is not None:
                 piece = self._take_usage(piece)
             if b'data: {"error"' in piece:
                 raise self._error_event(piece)
@@ -80,8 +83,10 @@ class Relay:
             if rename is not None:
                 piece = piece.replace(*rename)
             before, tail = tail, piece
-            self.begun = True
+            chunks += piece.count(b"\n\n")
+            self.begun = self.emitting = True
             await emit(Delta(piece))
+            self.emitting = False
         found = _FINISH.search(tail) or _FINISH.search(before)
         if not done and found is None:
             raise ExpertBroke(f"expert {self._name}: its stream ended in the middle of an answer", expert=self._name)
@@ -91,6 +96,13 @@ class Relay:
             ttft_s=(first_at or ended) - started, took_s=ended - started, chunks=chunks,
         )  # fmt: skip
 
+    def _renaming(self, piece: bytes) -> tuple[bytes, bytes] | None:
+        """What to replace, as this server writes it: with or without a space after the colon."""
+        if self._rename is None:
+            return None
+        key = b'"model": ' if b'"model": ' in piece else b'"model":'
+        return key + self._rename[0], key + self._rename[1]
+
     def _take_usage(self, piece: bytes) -> bytes:
         kept: list[bytes] = []
         for event in piece.split(b"\n\n"):
@@ -98,7 +110,9 @@ class Relay:
                 try:
                     self._usage, alone = event_usage(event)
                 except (msgspec.DecodeError, ValueError) as fault:
-                    raise ExpertBroke(f"expert {self._name}: a chunk is not JSON: {fault}", expert=self._name) from fault
+                    raise ExpertBroke(
+                        f"expert {self._name}: a chunk is not JSON: {fault}", expert=self._name
+                    ) from fault
                 if alone and not self._keep_usage:
                     continue
             kept.append(event)
@@ -114,3 +128,10 @@ class Relay:
                 except orjson.JSONDecodeError:
                     message = "unreadable"
         return ExpertBroke(f"expert {self._name}: its server reported an error: {message[:300]}", expert=self._name)
+
+
+def _without_done(piece: bytes) -> tuple[bytes, bool]:
+    """Whole events without the closing one, and whether it was there: a message may say [DONE] too."""
+    events = piece.split(b"\n\n")
+    kept = [event for event in events if event.removeprefix(b"data:").strip() != b"[DONE]"]
+    return b"\n\n".join(kept), len(kept) < len(events)

@@ -10,6 +10,10 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+IDLE_S = 4.0
+"""A connection idle for longer is closed. Servers close theirs after 5 s (uvicorn), and a request that is sent at that
+very moment is lost."""
+
 JSON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 
 
@@ -26,7 +30,7 @@ class Transport:
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=30),
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=IDLE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 auto_decompress=False,
@@ -34,7 +38,9 @@ class Transport:
             )
         return self._session
 
-    def post(self, url: URL, body: bytes, headers: CIMultiDict[str], timeout: aiohttp.ClientTimeout) -> aiohttp.client._RequestContextManager:  # pyright: ignore[reportPrivateUsage]
+    def post(
+        self, url: URL, body: bytes, headers: CIMultiDict[str], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.client._RequestContextManager:  # pyright: ignore[reportPrivateUsage]
         return self.session.post(url, data=body, headers=headers, allow_redirects=False, timeout=timeout)
 
     def get(self, url: URL, timeout_s: float) -> aiohttp.client._RequestContextManager:  # pyright: ignore[reportPrivateUsage]

@@ -94,6 +94,8 @@ def parse(api: Api, body: bytes, query_id: str) -> Query:
         raise _bad_field(str(fault)) from None
     except msgspec.DecodeError as fault:
         raise BadRequest(f"the request body is not valid JSON: {fault}", code="invalid_json") from None
+    except RecursionError:
+        raise BadRequest("the request body is nested too deeply", code="invalid_json") from None
     except UnicodeDecodeError as fault:
         raise BadRequest(f"the request body is not valid UTF-8: {fault.reason}", code="invalid_json") from None
 
@@ -107,7 +109,9 @@ def _parse_chat(asked: _Chat, fields: dict[str, msgspec.Raw], query_id: str) -> 
             modalities |= message.modalities
     form = asked.response_format
     needs = Needs(bool(asked.tools), form is not None and form.type != "text", modalities)
-    limit = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
+    limit = asked.max_tokens
+    if asked.max_completion_tokens is not None:
+        limit = _at_least("max_completion_tokens", asked.max_completion_tokens, 0)
     return _query("chat", asked, fields, query_id, tuple(asked.messages), needs, limit)
 
 
@@ -119,13 +123,21 @@ def _query(
     api: Api, asked: _Common, fields: dict[str, msgspec.Raw], query_id: str, messages: tuple[Message, ...],
     needs: Needs, limit: int | None,
 ) -> Query:  # fmt: skip
-    if limit is not None and limit < 0:
-        raise BadRequest(f"max_tokens: expected a number of at least 0, got {limit}", param="max_tokens")
+    if asked.max_tokens is not None:
+        _at_least("max_tokens", asked.max_tokens, 0)
+    if asked.n is not None:
+        _at_least("n", asked.n, 1)
     return Query(
         query_id, api, _name(asked.model), fields, messages, bool(asked.stream),
         asked.stream_options is not None and bool(asked.stream_options.include_usage), limit, needs,
         _extension(asked.consilium),
     )  # fmt: skip
+
+
+def _at_least(field: str, value: int, least: int) -> int:
+    if value < least:
+        raise BadRequest(f"{field}: expected a number of at least {least}, got {value}", param=field)
+    return value
 
 
 def _name(model: str) -> str:
@@ -217,6 +229,15 @@ def event_usage(event: bytes) -> tuple[Usage, bool]:
     return (reply.usage.language() if reply.usage else Usage()), not reply.choices
 
 
+def renamed(body: bytes, old: str, new: str) -> bytes:
+    """A whole response under another model name, whether or not its server writes a space after the colon."""
+    for key in (b'"model":', b'"model": '):
+        before = key + msgspec.json.encode(old)
+        if before in body:
+            return body.replace(before, key + msgspec.json.encode(new), 1)
+    return body
+
+
 def with_extension(body: bytes, extension: Mapping[str, Any]) -> bytes:
     """An OpenAI response with a `consilium` object as its last member."""
     return body.rstrip()[:-1] + b',"consilium":' + orjson.dumps(extension) + b"}"
@@ -225,7 +246,14 @@ def with_extension(body: bytes, extension: Mapping[str, Any]) -> bytes:
 def extension_event(api: Api, query_id: str, model: str, created: int, extension: Mapping[str, Any]) -> bytes:
     """A chunk without choices that carries the `consilium` object, in the place where usage chunks come."""
     kind = "chat.completion.chunk" if api == "chat" else "text_completion"
-    chunk = {"id": query_id, "object": kind, "created": created, "model": model, "choices": [], "consilium": extension}
+    chunk: dict[str, Any] = {
+        "id": query_id,
+        "object": kind,
+        "created": created,
+        "model": model,
+        "choices": [],
+        "consilium": extension,
+    }
     return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
@@ -236,7 +264,9 @@ def delta_texts(events: bytes) -> str:
         start = event.find(b"{")
         if start < 0 or not event.startswith(b"data:"):
             continue
-        for choice in orjson.loads(event[start:]).get("choices") or ():
+        choices: list[dict[str, Any]] = orjson.loads(event[start:]).get("choices") or []
+        for choice in choices:
+            delta: dict[str, Any] = choice.get("delta") or {}
             if choice.get("index", 0) == 0:
-                text.append((choice.get("delta") or {}).get("content") or choice.get("text") or "")
+                text.append(delta.get("content") or choice.get("text") or "")
     return "".join(text)

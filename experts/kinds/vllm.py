@@ -20,7 +20,8 @@ from experts.errors import ExpertBroke, ExpertDown, ExpertError, ExpertRefused, 
 from experts.language import Answer, Load, Query
 from experts.protocols import Emit, Parts, Timeouts
 from experts.stream import Relay
-from experts.wire import summary, upstream_body
+from experts.transport import JSON_HEADERS
+from experts.wire import renamed, summary, upstream_body
 
 
 def _http_url(value: str) -> str:
@@ -61,7 +62,7 @@ class VllmExpert:
         self._timeouts: Timeouts = parts.timeouts
         self._connect = aiohttp.ClientTimeout(total=None, sock_connect=parts.timeouts.connect_s)
         self._endpoints = parts.endpoints.use(options.endpoints)
-        self._headers: CIMultiDict[str] = CIMultiDict({"content-type": "application/json"})
+        self._headers: CIMultiDict[str] = CIMultiDict(JSON_HEADERS)
         if options.api_key is not None:
             self._headers["authorization"] = f"Bearer {options.api_key.get_secret_value()}"
         for header, value in options.headers.items():
@@ -111,15 +112,25 @@ class VllmExpert:
         try:
             async with asyncio.timeout(limits.first_byte_s) as clock:
                 async with self._parts.transport.post(endpoint.paths[query.api], body, headers, self._connect) as reply:
-                    if reply.status >= 400:
+                    if reply.status >= 300:
                         raise await self._refusal(reply, endpoint)
                     if relay is not None:
+                        self._check_streaming(reply)
                         answer = await relay.run(reply.content, clock, limits, started)
                     else:
                         answer = self._whole(await reply.read(), started)
             endpoint.succeeded()
             return answer
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as fault:
+            endpoint.unreachable(f"{type(fault).__name__}: {fault}"[:200])
+            raise ExpertDown(
+                f"expert {self.name}: cannot connect to {endpoint.url}", expert=self.name, endpoint=endpoint.url
+            ) from fault
         except TimeoutError as fault:
+            if relay is not None and relay.emitting:
+                raise ExpertTimeout(
+                    f"expert {self.name}: the client did not take what was sent to it in time", expert=self.name
+                ) from fault
             waited = perf_counter() - started
             endpoint.failed(f"no answer after {waited:.1f} s")
             raise ExpertTimeout(
@@ -127,12 +138,9 @@ class VllmExpert:
                 f"`timeouts` in its manifest sets the limits)",
                 expert=self.name, endpoint=endpoint.url,
             ) from fault  # fmt: skip
-        except aiohttp.ClientConnectorError as fault:
-            endpoint.unreachable(str(fault)[:200])
-            raise ExpertDown(
-                f"expert {self.name}: cannot connect to {endpoint.url}", expert=self.name, endpoint=endpoint.url
-            ) from fault
         except (aiohttp.ClientError, OSError) as fault:
+            if relay is not None and relay.emitting:
+                raise  # the client's connection, not the expert's
             endpoint.failed(f"{type(fault).__name__}: {fault}"[:200])
             raise ExpertBroke(
                 f"expert {self.name}: {endpoint.url} broke off ({type(fault).__name__})",
@@ -150,14 +158,21 @@ class VllmExpert:
         try:
             usage, finish = summary(body)
         except msgspec.DecodeError as fault:
-            raise ExpertBroke(f"expert {self.name}: its answer is not OpenAI JSON: {fault}", expert=self.name) from fault
+            message = f"expert {self.name}: its answer is not OpenAI JSON: {fault}"
+            raise ExpertBroke(message, expert=self.name) from fault
         if self._model != self.name:
-            body = body.replace(*_renaming(self._model, self.name), 1)
+            body = renamed(body, self._model, self.name)
         return Answer(self.name, body, usage=usage, finish=finish, ttft_s=took, took_s=took)
+
+    def _check_streaming(self, reply: aiohttp.ClientResponse) -> None:
+        kind = reply.headers.get("content-type", "")
+        if not kind.startswith("text/event-stream"):
+            message = f"expert {self.name}: asked for a stream (text/event-stream), its server sent {kind or 'no type'}"
+            raise ExpertBroke(message, expert=self.name)
 
     async def _refusal(self, reply: aiohttp.ClientResponse, endpoint: Endpoint) -> ExpertError:
         body = await reply.read()
-        if reply.status >= 500:
+        if not 400 <= reply.status < 500:
             return ExpertBroke(
                 f"expert {self.name}: {endpoint.url} answered {reply.status}", expert=self.name, endpoint=endpoint.url
             )
@@ -165,7 +180,3 @@ class VllmExpert:
             f"expert {self.name} refused the request with {reply.status}", expert=self.name, endpoint=endpoint.url,
             status=reply.status, body=body, retry_after=reply.headers.get("retry-after", ""),
         )  # fmt: skip
-
-
-def _renaming(old: str, new: str) -> tuple[bytes, bytes]:
-    return b'"model":' + msgspec.json.encode(old), b'"model":' + msgspec.json.encode(new)
