@@ -24,7 +24,7 @@ def check(entries: Sequence[Entry], names: Names | None, where: str) -> list[Pro
 
     `where` is what a problem of no single file is reported on: the registry's path.
     """
-    experts = {entry.name: entry.manifest for entry in entries if entry.kind == "expert"}
+    experts = {entry.name: entry.manifest for entry in reversed(entries) if entry.kind == "expert"}
     encoders = {entry.name for entry in entries if entry.kind == "encoder"} | {DEFAULT_ENCODER}
     problems = [*_twice(entries), *_shape(entries, where)]
     for entry in entries:

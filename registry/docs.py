@@ -103,10 +103,8 @@ def markdown(schema: Schema) -> str:
         variants = {name.split("-", 1)[1]: part for name, part in definitions.items() if name.startswith(f"{kind}-")}
         own = set(model.model_fields)
         common = next(iter(variants.values()))
-        asked = {
-            "type": "string",
-            "description": f"What kind of client asks it: {', '.join(variants)}, described below.",
-        }
+        meaning = f"What kind of client asks it: {', '.join(variants)}, described below."
+        asked = {"type": "string", "description": meaning}
         common = {**common, "properties": {**common["properties"], "provider": asked}}
         parts.append(_table(common, definitions, only=own))
         for provider, part in variants.items():

@@ -12,7 +12,10 @@ Runtime = Literal["onnx-int8", "onnx", "torch"]
 
 
 class EncoderManifest(Manifest, frozen=True):
-    """What turns a query into a vector. The one called `default` exists, with the defaults below, without being declared."""
+    """What turns a query into a vector.
+
+    The one called `default` exists, with the defaults below, without being declared.
+    """
 
     kind: Literal["encoder"] = Field("encoder", description="`encoder`.")
     model: Text = Field(

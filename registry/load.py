@@ -187,7 +187,7 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
         documents.append(entry.document)
     if not routes:
         routes[IMPLICIT_ROUTE] = RouteManifest(
-            name=IMPLICIT_ROUTE, description="Every expert of the registry.", experts=Selection()
+            name=IMPLICIT_ROUTE, description="Every expert of the registry.", experts=Selection.model_validate("*")
         )  # pyright: ignore[reportCallIssue]
     encoders.setdefault(DEFAULT_ENCODER, EncoderManifest(name=DEFAULT_ENCODER))  # pyright: ignore[reportCallIssue]
     return Registry(

@@ -50,9 +50,9 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 Word = Annotated[str, BeforeValidator(as_word, json_schema_input_type=str | int | float | bool)]
 """Text that people write without quotes even where it looks like a number: command-line words, label values."""
 SecretWord = Annotated[SecretStr, BeforeValidator(as_word, json_schema_input_type=str | int | float | bool)]
-Amount = Annotated[float, BeforeValidator(_number), Field(ge=0)]
-Positive = Annotated[float, BeforeValidator(_number), Field(gt=0)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+Amount = Annotated[float, Field(ge=0), BeforeValidator(_number)]
+Positive = Annotated[float, Field(gt=0), BeforeValidator(_number)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_number)]
 
 
 class Section(BaseModel, frozen=True):

@@ -93,13 +93,11 @@ def kind_of(value: Any) -> str:
 
 def sounds_secret(key: str) -> bool:
     """Whether a key's own name says that its value is nobody's business, whatever its declared type."""
-    return (
-        re.search(r"(?i)(^|[_-])(api[_-]?key|key|secret|token|password|credentials?|authorization)$", key) is not None
-    )
+    return re.search(r"(?i)(^|[_-])(key|secret|token|password|credentials?|authorization)$", key) is not None
 
 
 def without_userinfo(text: str) -> str:
-    return re.sub(r"(\w://)[^/@\s]*@", r"\1***@", text)
+    return re.sub(r"(\w://)(?!\$\{[^}@]*\}@)[^/@\s]*@", r"\1***@", text)
 
 
 def problems_of(
