@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from experts.language import Card
+from experts.protocols import Vectors
 from router.estimators import _files, open_estimator
 from router.estimators._evidence import (
     Floats,
@@ -31,6 +32,7 @@ from router.estimators._evidence import (
     fold_of,
     known_rows,
     merged,
+    vectors_of,
 )
 from router.estimators.cards import texts_of
 from router.outcomes import Outcomes
@@ -48,7 +50,7 @@ class Options(BaseModel):
     members: Mapping[str, Mapping[str, Any]] = DEFAULT_MEMBERS
     folds: int = Field(default=5, ge=2)
     enough: int = Field(default=60, ge=10)
-    thin: float = Field(default=12.0, gt=0)
+    thin: float = Field(default=50.0, gt=0)
 
 
 @runtime_checkable
@@ -56,6 +58,13 @@ class Crossfitted(Protocol):
     """An estimator that can predict its own rows without each row's fold, cheaper than by refitting."""
 
     def crossfit(self, cards: Sequence[Card], outcomes: Outcomes, folds: Ints) -> Floats: ...
+
+
+@runtime_checkable
+class Familiar(Protocol):
+    """An estimator that can say how much a query is like those it has outcomes of, 0 to 1. Shape (n,)."""
+
+    def familiarity(self, vectors: Vectors) -> Floats: ...
 
 
 class Blend:
@@ -125,12 +134,21 @@ class Blend:
             shared += easy * level
             special += apart * contrast
         measured = mean + shared + np.where(known, special, 0)
-        card = mean[known].mean() + shared + self._promise * (promise.quality - 0.5)
-        trust = count / (count + self._options.thin)
+        trust = self._trust(queries)
+        card = mean + trust.max(1, keepdims=True) * shared + self._promise * (promise.quality - 0.5)
         quality = trust * measured + (1 - trust) * card
         spread = np.mean([guess.uncertainty for guess in guesses], axis=0)
         doubt = np.hypot(trust * spread, (1 - trust) * promise.uncertainty)
         return estimates(self._names, quality, doubt, self._effects, self._notes())
+
+    def _trust(self, queries: Queries) -> Floats:
+        """What the outcomes weigh against the cards, (n, e): little for an expert with few, or a query like none."""
+        count = self._effects.count
+        trust = np.repeat((count / (count + self._options.thin))[None, :], len(queries), axis=0)
+        for member in self._members.values():
+            if isinstance(member, Familiar):
+                trust *= member.familiarity(vectors_of(queries, "blend"))[:, None]
+        return trust
 
     def save(self, folder: Path) -> None:
         arrays = {"difficulty": self._difficulty, "specialty": self._specialty, "mean": self._effects.mean,

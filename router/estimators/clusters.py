@@ -63,6 +63,12 @@ class Clustering:
         columns = [closeness[:, a:b].argmax(1) + a for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
         return np.stack(columns, axis=1)
 
+    def closeness(self, vectors: Vectors) -> Floats:
+        """Mean cosine with the three nearest centroids, shape (n,)."""
+        cosine = vectors @ self.centroids.T
+        count = min(3, cosine.shape[1])
+        return np.partition(cosine, cosine.shape[1] - count, axis=1)[:, -count:].mean(1).astype(np.float64)
+
     def only(self, which: Sequence[int]) -> Clustering:
         parts = [self.centroids[self.edges[t] : self.edges[t + 1]] for t in which]
         return Clustering(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
@@ -79,6 +85,7 @@ class Clusters:
         self._clustering: Clustering | None = None
         self._sums = self._counts = np.zeros((0, 0))
         self._shrink = Shrinkage()
+        self._closeness = (1.0, 0.0)
 
     def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
         rows = known_rows(outcomes.for_experts([card.name for card in cards]))
@@ -134,17 +141,27 @@ class Clusters:
         note = f"{cell.shape[1]} clusterings; cells " + ", ".join(str(size) for size in np.diff(self._clustering.edges))
         return estimates(self._experts, quality, np.sqrt(spread + each.var(1)), self._effects, (note,))
 
+    def familiarity(self, vectors: Vectors) -> Floats:
+        """How much a query is like those with outcomes: 1 within their usual closeness to the cells, falling to 0 far
+        outside. Shape (n,); 0 where there are no cells."""
+        if self._clustering is None:
+            return np.zeros(len(vectors))
+        usual, edge = self._closeness
+        far = edge - 1.25 * (usual - edge)
+        return np.clip((self._clustering.closeness(vectors) - far) / max(edge - far, 1e-6), 0, 1)
+
     def save(self, folder: Path) -> None:
         arrays = {"sums": self._sums, "counts": self._counts}
         if self._clustering is not None:
             arrays |= {"centroids": self._clustering.centroids, "edges": self._clustering.edges}
-        state = {"experts": self._experts, "shrink": asdict(self._shrink)}
+        state = {"experts": self._experts, "shrink": asdict(self._shrink), "closeness": self._closeness}
         _files.write(folder, "clusters", state, arrays | asdict(self._effects))
 
     def load(self, folder: Path) -> None:
         state, arrays = _files.read(folder, "clusters")
         self._experts, self._shrink = tuple(state["experts"]), Shrinkage(**state["shrink"])
         self._sums, self._counts = arrays["sums"], arrays["counts"]
+        self._closeness = tuple(state["closeness"])
         self._effects = _files.effects_of(arrays)
         self._clustering = Clustering(arrays["centroids"], arrays["edges"]) if "centroids" in arrays else None
 
@@ -157,6 +174,8 @@ class Clusters:
         every = self._cluster(vectors_of(rows, "clusters"), sizes)
         self._clustering = self._choose(every, rows, folds)
         self._sums, self._counts = self._tally(rows)
+        usual, edge = np.quantile(self._clustering.closeness(vectors_of(rows, "clusters")), (0.5, 0.05))
+        self._closeness = (float(usual), float(edge))
 
     def _cluster(self, vectors: Vectors, sizes: Sequence[int]) -> Clustering:
         import faiss

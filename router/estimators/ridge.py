@@ -1,0 +1,180 @@
+"""`ridge`: random features of the query and one linear regression per expert, in closed form.
+
+Source: FlyPrompt (arXiv 2602.01976): phi = ReLU(x R) with a fixed Gaussian R; G = phi^T phi and Q = phi^T y are all
+that is kept of the outcomes, W = (G + lambda I)^-1 Q. Scores are regressed, not classes, so a new expert is one new
+column of Q, and new outcomes are added to G and Q exactly: the same weights as from a fit on everything at once.
+What experts share and what sets each apart get their own lambda, both from generalised cross-validation (Golub,
+Heath, Wahba 1979), which needs only G, Q and y^T y. Experts with scores on the same rows share one G.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from experts.language import Card
+from experts.protocols import Vectors
+from router.estimators import _files
+from router.estimators._evidence import (
+    Floats,
+    Ints,
+    beside,
+    effects,
+    estimates,
+    known_rows,
+    merged,
+    vectors_of,
+)
+from router.estimators._gram import Gram, Solution, solve, weights_at
+from router.outcomes import Outcomes
+from router.plan import Estimates, Matrix, Queries
+from router.protocols import Parts
+
+
+class Options(BaseModel):
+    """`features`: `relu` for `width` random ones, `linear` for the vector itself; `fewest`: outcomes below which an
+    expert's mean is all that is said of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    features: Literal["relu", "linear"] = "relu"
+    width: int = Field(default=768, ge=8)
+    fewest: int = Field(default=8, ge=2)
+
+
+class Ridge:
+    uses_vectors = True
+
+    def __init__(self, options: Options, seed: int) -> None:
+        self._options = options
+        self._seed = seed
+        self._experts: tuple[str, ...] = ()
+        self._effects = effects(Outcomes.empty(()))
+        self._projection: Matrix | None = None
+        self._grams: tuple[Gram, ...] = ()
+        self._solutions: tuple[Solution, ...] = ()
+
+    def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
+        rows = known_rows(outcomes.for_experts([card.name for card in cards]))
+        self._experts, self._effects = rows.experts, effects(rows)
+        self._grams, self._projection = (), None
+        self._take(rows)
+
+    def crossfit(self, cards: Sequence[Card], outcomes: Outcomes, folds: Ints) -> Floats:
+        """Fits, and returns quality (n, e) of the outcomes' own rows, each estimated without rows of its fold.
+
+        Every row must hold a score. The lambdas are those of the whole fit.
+        """
+        self.fit(cards, outcomes)
+        rows = outcomes.for_experts(self._experts)
+        out = np.repeat(self._effects.mean[None, :], len(rows), axis=0)
+        phi = self._features(vectors_of(rows, "ridge"))
+        for gram, solution in zip(self._ready(), self._solutions, strict=True):
+            columns = list(gram.columns)
+            seen = np.isfinite(rows.scores[:, columns]).all(1)
+            for fold in range(int(folds.max()) + 1):
+                mine = folds == fold
+                held = mine & seen
+                rest = gram.plus(Gram.of(columns, phi[held], rows.scores[held][:, columns]), -1.0)
+                if rest.rows < self._options.fewest:
+                    continue
+                weights, offset, centre = weights_at(rest, solution.strength)
+                out[np.ix_(mine, columns)] = offset + (phi[mine, :-1] - centre) @ weights
+        return out
+
+    def update(self, outcomes: Outcomes) -> None:
+        rows = known_rows(outcomes.for_experts(self._experts))
+        if len(rows):
+            self._effects = merged(self._effects, effects(rows))
+            self._take(rows)
+
+    def add(self, card: Card, outcomes: Outcomes) -> None:
+        self._experts = (*self._experts, card.name)
+        rows = known_rows(outcomes.for_experts([card.name]))
+        self._effects = beside(self._effects, effects(rows))
+        self._take(rows.for_experts(self._experts))
+
+    def estimate(self, queries: Queries) -> Estimates:
+        shape = (len(queries), len(self._experts))
+        quality = np.broadcast_to(self._effects.mean, shape).astype(np.float32)
+        doubt = np.broadcast_to(self._effects.error, shape).astype(np.float32)
+        if self._solutions:
+            phi = self._features(vectors_of(queries, "ridge"))[:, :-1]
+            for solution in self._solutions:
+                columns = list(solution.columns)
+                off = phi - solution.centre
+                along = off @ solution.axes
+                beyond = np.clip((off**2).sum(1) - (along**2).sum(1), 0, None)
+                variance = (along**2) @ solution.stretch + beyond * solution.rest
+                quality[:, columns] = solution.offset + off @ solution.weights
+                doubt[:, columns] = np.sqrt(variance[:, None] * solution.noise) + self._effects.error[columns]
+        note = f"ridge on {self._options.features} features, {len(self._grams)} set(s) of rows"
+        return estimates(self._experts, quality, doubt, self._effects, (note,))
+
+    def save(self, folder: Path) -> None:
+        arrays: dict[str, Any] = dict(_files.arrays_of(self._effects))
+        if self._projection is not None:
+            arrays["projection"] = self._projection
+        for number, gram in enumerate(self._grams):
+            arrays |= {f"columns{number}": np.array(gram.columns), f"features{number}": gram.features,
+                       f"targets{number}": gram.targets, f"squares{number}": gram.squares}  # fmt: skip
+        _files.write(folder, "ridge", {"experts": self._experts, "grams": len(self._grams)}, arrays)
+
+    def load(self, folder: Path) -> None:
+        state, arrays = _files.read(folder, "ridge")
+        self._experts, self._effects = tuple(state["experts"]), _files.effects_of(arrays)
+        self._projection = arrays.get("projection")
+        self._grams = tuple(
+            Gram(tuple(arrays[f"columns{i}"].tolist()), arrays[f"features{i}"], arrays[f"targets{i}"],
+                 arrays[f"squares{i}"]) for i in range(state["grams"])
+        )  # fmt: skip
+        self._solve()
+
+    def _features(self, vectors: Vectors) -> Matrix:
+        """Features of unit mean square, then the constant 1. Shape (n, m)."""
+        if self._options.features == "linear":
+            phi = vectors * np.float32(np.sqrt(vectors.shape[1]))
+        else:
+            if self._projection is None:
+                random = np.random.default_rng(self._seed)
+                self._projection = random.standard_normal((vectors.shape[1], self._options.width), np.float32)
+            phi = np.maximum(vectors @ self._projection, 0) * np.float32(np.sqrt(2))
+        return np.hstack([phi, np.ones((len(phi), 1), np.float32)])
+
+    def _take(self, rows: Outcomes) -> None:
+        """Adds rows: each set of experts scored on the same rows has one Gram, split where rows now tell them apart."""
+        if not len(rows):
+            return self._solve()
+        phi = self._features(vectors_of(rows, "ridge"))
+        seen = np.isfinite(rows.scores)
+        alike: dict[bytes, list[int]] = {}
+        for column in range(len(rows.experts)):
+            alike.setdefault(np.packbits(seen[:, column]).tobytes(), []).append(column)
+        grams: list[Gram] = []
+        held = {column for gram in self._grams for column in gram.columns}
+        for columns in alike.values():
+            use = seen[:, columns[0]]
+            fresh = Gram.of(columns, phi[use], rows.scores[use][:, columns])
+            for old in self._grams:
+                shared = [column for column in columns if column in old.columns]
+                if shared:
+                    before = old.only([old.columns.index(column) for column in shared])
+                    grams.append(before.plus(fresh.only([columns.index(column) for column in shared])))
+            new = [column for column in columns if column not in held]
+            if new:
+                grams.append(fresh.only([columns.index(column) for column in new]))
+        self._grams = tuple(grams)
+        return self._solve()
+
+    def _solve(self) -> None:
+        self._solutions = tuple(solve(gram) for gram in self._ready())
+
+    def _ready(self) -> tuple[Gram, ...]:
+        return tuple(gram for gram in self._grams if gram.rows >= self._options.fewest)
+
+
+def build(options: Options, parts: Parts) -> Ridge:
+    return Ridge(options, parts.seed)
