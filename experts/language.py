@@ -144,8 +144,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True):
     """A piece of an answer: one or more whole server-sent events, as the expert sent them."""
 
     events: bytes

@@ -26,7 +26,6 @@ from router.plan import Plan
 from router.run import Attempt, Run
 from router.telemetry import Telemetry
 
-
 ANYBODY = Key("anonymous")
 """The caller of a gateway without keys: may ask for everything."""
 
@@ -34,7 +33,7 @@ ANYBODY = Key("anonymous")
 class Seats:
     """The voices of one plan: asks experts under their limits and keeps the record of every attempt."""
 
-    __slots__ = ("plan", "_snapshot", "_ledger", "_telemetry", "_run")
+    __slots__ = ("_ledger", "_run", "_snapshot", "_telemetry", "plan")
 
     def __init__(self, plan: Plan, snapshot: Snapshot, ledger: Ledger, telemetry: Telemetry, run: Run) -> None:
         self.plan = plan

@@ -27,6 +27,7 @@ from router.pipeline import Router
 from router.telemetry import Log, Telemetry
 
 GC_THRESHOLDS = (50_000, 50, 50)
+BACKLOG = 2048
 
 
 def run(config: Config) -> None:
@@ -65,7 +66,7 @@ async def _answer(gateway: Gateway, config: Config, listener: socket.socket, log
     server = _Server(
         uvicorn.Config(
             gateway, http="httptools", ws="none", lifespan="off", loop="none", access_log=False, log_config=None,
-            server_header=False, timeout_graceful_shutdown=max(1, round(config.drain_s)), backlog=2048,
+            server_header=False, timeout_graceful_shutdown=max(1, round(config.drain_s)), backlog=BACKLOG,
         )  # fmt: skip
     )
 
@@ -80,6 +81,7 @@ async def _answer(gateway: Gateway, config: Config, listener: socket.socket, log
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    listener.listen(BACKLOG)  # from here on connections wait rather than fail: "ready" is true when it is said
     host, port = listener.getsockname()[:2]
     snapshot = gateway.router.snapshot
     log.info(

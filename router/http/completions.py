@@ -15,7 +15,19 @@ from experts.errors import ConsiliumError
 from experts.language import Answer, Api, Delta, Query
 from experts.wire import DONE, extension_event, parse, with_extension
 from router.explain import explanation
-from router.http.exchange import EVENT_STREAM, JSON, Event, Gone, Headers, Receive, Send, error_object, error_reply, read_body, reply
+from router.http.exchange import (
+    EVENT_STREAM,
+    JSON,
+    Event,
+    Gone,
+    Headers,
+    Receive,
+    Send,
+    error_object,
+    error_reply,
+    read_body,
+    reply,
+)
 from router.keys import Key
 from router.run import Run
 

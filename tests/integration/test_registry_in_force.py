@@ -62,7 +62,9 @@ async def serving(registry: Path, *flags: str, env: dict[str, str] | None = None
 
 async def ask(client: aiohttp.ClientSession, url: str, model: str) -> aiohttp.ClientResponse:
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
-    return await client.post(f"{url}/v1/chat/completions", json=body)
+    reply = await client.post(f"{url}/v1/chat/completions", json=body)
+    await reply.read()
+    return reply
 
 
 async def test_edits_of_files_take_force_without_losing_a_request(tmp_path: Path) -> None:
