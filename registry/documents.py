@@ -8,31 +8,20 @@ merge keys work, within bounds that make a small file expanding to a huge one im
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from yaml.events import DocumentStartEvent, Event
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from experts.errors import Problem
 from registry.manifest import KeyPath
+from registry.parser import MAX_DEPTH, TAG, Composing, open_parser
 
 MAX_BYTES = 1 << 20
-MAX_DEPTH = 32
 MAX_NODES = 20_000
-
-_TAG = "tag:yaml.org,2002:"
-_CORE = (
-    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
-    ("float", r"^(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
-     list("-+0123456789.")),
-    ("merge", r"^(?:<<)$", ["<"]),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +72,20 @@ def written(path: KeyPath) -> str:
     return text
 
 
-def read_documents(source: Source) -> tuple[list[Document], list[Problem]]:
+def read_documents(
+    source: Source, parser: Callable[[str], Composing] = open_parser
+) -> tuple[list[Document], list[Problem]]:
     """Every document of a file that can be read, and every reason why one cannot. Never raises on bad text."""
-    if len(source.text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+    try:
+        size = len(source.text.encode())
+    except UnicodeEncodeError:
+        return [], [Problem(source.file, 0, "", "expected UTF-8 text")]
+    if size > MAX_BYTES:
         return [], [Problem(source.file, 0, "", f"expected at most {MAX_BYTES} bytes, found more; split the file")]
     documents: list[Document] = []
     problems: list[Problem] = []
     try:
-        loader = _Loader(source.text)
+        loader = parser(source.text)
         while loader.check_node():
             node = loader.get_node()
             if node is not None and not _empty(node):
@@ -106,7 +101,7 @@ def read_documents(source: Source) -> tuple[list[Document], list[Problem]]:
 
 
 def _empty(node: Node) -> bool:
-    return isinstance(node, ScalarNode) and node.tag == _TAG + "null"
+    return isinstance(node, ScalarNode) and node.tag == TAG + "null"
 
 
 def _unreadable(source: Source, fault: yaml.YAMLError) -> Problem:
@@ -135,40 +130,6 @@ def _last_line(node: Node, text: str) -> int:
     return last
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes nodes only (nothing is constructed), knows where documents start, and refuses to nest without end."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.marker: int | None = None
-        self._depth = 0
-
-    def _next(self) -> Event:
-        return cast(Event, self.peek_event())  # pyright: ignore[reportUnknownMemberType]
-
-    def compose_document(self) -> Node | None:
-        start = cast(DocumentStartEvent, self._next())
-        self.marker = start.start_mark.line + 1 if start.explicit else None
-        self._depth = 0
-        return super().compose_document()
-
-    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(
-                problem=f"nested more than {MAX_DEPTH} deep", problem_mark=self._next().start_mark
-            )
-        node = super().compose_node(parent, index)  # pyright: ignore[reportArgumentType]
-        self._depth -= 1
-        return node
-
-
-for _name, _pattern, _starts in _CORE:
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _starts)  # pyright: ignore[reportUnknownMemberType]
-
-
 class _Reading:
     """Turns the nodes of one document into data, keeping lines and problems on the way."""
 
@@ -191,20 +152,20 @@ class _Reading:
         if isinstance(node, MappingNode):
             return self._map(node, path, depth)
         if isinstance(node, SequenceNode):
-            if node.tag != _TAG + "seq":
+            if node.tag != TAG + "seq":
                 self.refuse(node, path, "expected a plain list, got one with a tag; remove the tag")
             return [self.value(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
         return self._scalar(node, path)
 
     def _map(self, node: MappingNode, path: KeyPath, depth: int) -> dict[str, Any]:
-        if node.tag != _TAG + "map":
+        if node.tag != TAG + "map":
             self.refuse(node, path, "expected a plain map, got one with a tag; remove the tag")
         own: dict[str, Any] = {}
         merged: list[Node] = []
         for key, item in node.value:
-            if not isinstance(key, ScalarNode) or key.tag not in (_TAG + "str", _TAG + "merge"):
+            if not isinstance(key, ScalarNode) or key.tag not in (TAG + "str", TAG + "merge"):
                 self.refuse(key, path, 'expected keys to be text; quote the key: "1", "true"')
-            elif key.tag == _TAG + "merge":
+            elif key.tag == TAG + "merge":
                 merged += item.value if isinstance(item, SequenceNode) else [item]
             elif key.value in own:
                 first = self.lines[*path, key.value]
@@ -237,7 +198,7 @@ class _Reading:
 
     def _scalar(self, node: Node, path: KeyPath) -> Any:
         text: str = node.value
-        kind = node.tag.removeprefix(_TAG)
+        kind = node.tag.removeprefix(TAG)
         try:
             match kind:
                 case "str" | "merge":

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from experts.errors import RegistryError, UnknownModel
 from registry import edit
+from registry.documents import Source, read_documents
 from registry.load import Registry, Terms, load, parse_text
+from registry.parser import PlainParser
 from registry.providers import built_in
 from registry.public import public
 from registry.references import resolve
@@ -166,3 +168,14 @@ def test_edits_are_what_they_would_be_in_memory(steps: list[tuple[str, str, dict
         for name, body in wanted.items():
             assert found[name].options.model_dump()["text"] == body["text"]
             assert list(found[name].skills) == body.get("skills", [])
+
+
+@quick
+@given(st.lists(manifests, min_size=1, max_size=3), st.booleans())
+def test_both_parsers_read_the_same(documents: list[dict[str, Any]], flow: bool) -> None:
+    text = "".join(f"---\n# c\n{yaml.safe_dump(document, default_flow_style=flow)}\n" for document in documents)
+    source = Source("a.yaml", text, Path())
+    plain, plain_problems = read_documents(source, PlainParser)
+    found, problems = read_documents(source)
+    assert repr(found) == repr(plain)
+    assert problems == plain_problems

@@ -123,7 +123,8 @@ def test_missing_keys_say_what_they_are_for() -> None:
         ("name: a\n", "1: kind: required, but missing: expected one of expert, route, encoder"),
         ("&a [*a]", "expected at most 20000 values, 32 deep"),
         ("[" * 500, "cannot be read as YAML: nested more than 32 deep"),
-        ("\x00", "cannot be read as YAML: special characters are not allowed"),
+        ("\x00", "characters are not allowed"),
+        ("\ud800", "expected UTF-8 text"),
     ],
 )
 def test_what_is_no_manifest_is_said_to_be_none(text: str, said: str) -> None:
