@@ -197,9 +197,7 @@ class Assembly:
             self._encoders[key] = (encoder, Embedding(encoder, cache_size=self.embedding_cache))
         return self._encoders[key]
 
-    def _encoders_of(
-        self, registry: Registry, routes: Mapping[str, Route]
-    ) -> dict[str, tuple[Encoder, Embedding]]:
+    def _encoders_of(self, registry: Registry, routes: Mapping[str, Route]) -> dict[str, tuple[Encoder, Embedding]]:
         """Encoders by the names under which the registry knows them, of those that are loaded."""
         keyed = {name: (manifest.model, manifest.runtime) for name, manifest in registry.encoders.items()}
         return {name: self._encoders[key] for name, key in keyed.items() if key in self._encoders}

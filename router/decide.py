@@ -165,12 +165,12 @@ def _plan(
         )
         for i, name in enumerate(names)
     )  # fmt: skip
-    share = 1.0 / len(choice.seats)
+    first, share = choice.seats[0], 1.0 / len(choice.seats)
     return Plan(
         route.name, choice.composer if len(choice.seats) > 1 else route.composer_name,
         tuple(Seat(names[i], share) for i in choice.seats),
         _spares(route, [names[i] for i in choice.spares], excluded),
-        f"{route.policy_name}:{preset}" if preset else route.policy_name, choice.reason, quality[choice.seats[0]],
+        f"{route.policy_name}:{preset}" if preset else route.policy_name, choice.reason, quality[first],
         tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version,
     )  # fmt: skip
 

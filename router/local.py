@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from experts.endpoints import Endpoint, Endpoints
 from experts.transport import Transport
 from registry.load import Names, Registry, load
-from pydantic import BaseModel
-
 from router import composers, estimators, policies
 from router.assembly import Assembly
 from router.ledger import Ledger
@@ -19,7 +19,6 @@ from router.pipeline import Router
 from router.plugins import open_module
 from router.store import open_store
 from router.telemetry import Telemetry
-
 
 _PACKAGES = {"policy": policies, "estimator": estimators, "composer": composers}
 

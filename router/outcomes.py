@@ -51,7 +51,7 @@ class Outcomes:
 
     def take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Outcomes:
         """The same table with only these rows, in this order."""
-        index = np.asarray(rows, dtype=np.int64)
+        index: list[int] = np.asarray(rows, dtype=np.int64).tolist()
 
         def pick(values: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(values[i] for i in index)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from experts.language import Answer, Card, Query
 from experts.protocols import Emit, Encoder
 from router.outcomes import Outcomes
@@ -59,7 +62,7 @@ class Situation:
 
     cost_usd: Matrix
     load: Matrix
-    allowed: Matrix
+    allowed: NDArray[np.bool_]
 
 
 class Policy(Protocol):

@@ -65,9 +65,17 @@ async def _serve(config: Config) -> None:
 async def _answer(gateway: Gateway, config: Config, listener: socket.socket, log: Log, started: float) -> None:
     server = _Server(
         uvicorn.Config(
-            gateway, http="httptools", ws="none", lifespan="off", loop="none", access_log=False, log_config=None,
-            server_header=False, timeout_graceful_shutdown=max(1, round(config.drain_s)), backlog=BACKLOG,
-        )  # fmt: skip
+            gateway,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            loop="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(config.drain_s)),
+            backlog=BACKLOG,
+        )
     )
 
     def stop(name: str) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,14 @@ def listening() -> socket.socket:
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """`await start(registry_text, keys=…, outcomes=…, headers=…, **Gateway fields)`; stopped after the test."""
+    numbers = count()
     async with AsyncExitStack() as stack:
 
         async def begin(
             text: str, *, keys: Keys | None = None, outcomes: Outcomes | None = None,
             headers: dict[str, str] | None = None, redis_url: str | None = None, **fields: Any,
         ) -> Served:  # fmt: skip
-            path = tmp_path / f"registry-{len(list(tmp_path.iterdir()))}.yaml"
+            path = tmp_path / f"registry-{next(numbers)}.yaml"
             path.write_text(text)
             log = io.StringIO()
             router = await stack.enter_async_context(

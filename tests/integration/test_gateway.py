@@ -128,9 +128,11 @@ async def test_a_client_that_leaves_cancels_the_work(start: Start, upstreams: Up
         asking.cancel()
     async with asyncio.timeout(5):
         await upstream.gone.wait()
+    in_flight = served.gateway.router.telemetry.in_flight
     async with asyncio.timeout(5):
-        while not served.lines():
-            await asyncio.sleep(0)
+        await served.get(f"{served.url}/healthz")  # a turn of the loop later the run is recorded
+        while in_flight._value.get():  # pyright: ignore[reportPrivateUsage]
+            await served.get(f"{served.url}/healthz")
     assert served.lines()[0]["status"] == 499
 
 
