@@ -1,134 +1,222 @@
 """Embedding queries for the gateway: one encoder thread, batches that form by themselves, a bounded cache.
 
 While the encoder works on one batch, what arrives waits and becomes the next: an idle gateway adds no delay, a busy
-one fills batches. The same text asked for twice at once is encoded once.
+one fills batches. The same text asked for twice at once is encoded once. A text that nobody waits for any more when
+its turn comes is not encoded at all, so clients that left leave no work behind.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import blake2b
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experts.errors import NotReady
 from experts.language import Query
-from experts.protocols import Encoder
+from experts.protocols import Encoder, Vectors
 
 LAST_TURN_WEIGHT = 0.7
+EARLIER_DECAY = 0.5
+MOST_EARLIER_TURNS = 8
 MOST_CHARS = 4_000
+TAIL_CHARS = 1_000
 MOST_AT_ONCE = 64
 
 Vector = NDArray[np.float32]
 
 
 def routing_texts(query: Query) -> tuple[list[str], list[float]]:
-    """What of a query is embedded, and with what weights: earlier user turns as one text, and the last turn.
+    """What of a query is embedded, and with what weights, which sum to 1. The last text is of the last turn.
 
-    A query of one turn is exactly that turn. A long text keeps its head and its tail, where tasks are stated.
+    A query of one turn is exactly that turn. Of a conversation, the last turn weighs LAST_TURN_WEIGHT, and each turn
+    before it EARLIER_DECAY of its successor. Turns stay apart, instead of being joined, so that each is found in
+    the cache from when it was the last. A turn beyond MOST_CHARS becomes its head and its tail, where tasks are
+    stated, with equal weights: encoders read a few hundred words, so one text would lose its tail.
     """
-    turns = query.user_texts()
-    if len(turns) < 2:
-        return [_bounded(turns[0] if turns else "")], [1.0]
-    earlier = "\n".join(turns[:-1])
-    return [_bounded(earlier), _bounded(turns[-1])], [1.0 - LAST_TURN_WEIGHT, LAST_TURN_WEIGHT]
+    turns = [text for text in query.user_texts() if text and not text.isspace()] or [""]
+    if len(turns) == 1 and len(turns[0]) <= MOST_CHARS:
+        return turns, [1.0]
+    earlier = turns[-1 - MOST_EARLIER_TURNS : -1]
+    shares = [EARLIER_DECAY**age for age in range(len(earlier), 0, -1)]
+    scale = (1.0 - LAST_TURN_WEIGHT) / sum(shares) if shares else 0.0
+    weighted = [(turn, share * scale) for turn, share in zip(earlier, shares, strict=True)]
+    weighted.append((turns[-1], LAST_TURN_WEIGHT if earlier else 1.0))
+    pieces = [(piece, weight / count) for turn, weight in weighted for piece, count in _pieces(turn)]
+    return [piece for piece, _ in pieces], [weight for _, weight in pieces]
 
 
-def _bounded(text: str) -> str:
-    if len(text) <= MOST_CHARS:
-        return text
-    half = MOST_CHARS // 2
-    return f"{text[:half]}\n{text[-half:]}"
+def _pieces(turn: str) -> list[tuple[str, int]]:
+    """The text as it is, or its tail and then its head; each with how many there are."""
+    if len(turn) <= MOST_CHARS:
+        return [(turn, 1)]
+    return [(turn[-TAIL_CHARS:], 2), (turn[: MOST_CHARS - TAIL_CHARS], 2)]
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One text on its way to a vector, and how many callers wait for it."""
+
+    key: bytes
+    text: str
+    landed: asyncio.Future[Vector]
+    waiting: int = 0
 
 
 class Embedding:
     """An encoder for concurrent callers on one event loop.
 
     `embed` raises what the encoder raised, to exactly the callers of that batch; a cancelled caller leaves its batch
-    and its batch's other callers alone.
+    and its batch's other callers alone. After `close`, and for whoever still waits in line at that moment, it raises
+    NotReady.
     """
 
     def __init__(self, encoder: Encoder, *, cache_size: int = 10_000) -> None:
         self.encoder = encoder
         self._size = cache_size
         self._cache: OrderedDict[bytes, Vector] = OrderedDict()
-        self._waiting: OrderedDict[bytes, str] = OrderedDict()
-        self._futures: dict[bytes, asyncio.Future[Vector]] = {}
+        self._flights: dict[bytes, _Flight] = {}
+        self._line: OrderedDict[bytes, _Flight] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._worker: asyncio.Task[None] | None = None
-        self._hits = self._misses = self._batches = self._encoded = 0
+        self._busy = self._closed = False
+        self._hits = self._misses = self._shared = self._errors = self._abandoned = 0
+        self._busy_s = 0.0
+        self._batch_sizes: Counter[int] = Counter()
 
     def stats(self) -> dict[str, float]:
-        return {"hits": self._hits, "misses": self._misses, "batches": self._batches, "encoded": self._encoded,
-                "cached": len(self._cache), "waiting": len(self._waiting)}  # fmt: skip
+        """Figures since the start: `hits` of the cache, `misses`, `shared` (joined a text already under way),
+        `batches`, `encoded` texts, `encode_seconds`, `errors` (batches) and `abandoned` texts; and of now: `cached`
+        and `waiting` texts.
+        """
+        sizes = self._batch_sizes
+        return {"hits": self._hits, "misses": self._misses, "shared": self._shared, "batches": sizes.total(),
+                "encoded": sum(size * count for size, count in sizes.items()), "encode_seconds": self._busy_s,
+                "errors": self._errors, "abandoned": self._abandoned, "cached": len(self._cache),
+                "waiting": len(self._line)}  # fmt: skip
+
+    def batch_sizes(self) -> dict[int, int]:
+        """How many batches of each size were encoded."""
+        return dict(self._batch_sizes)
 
     async def embed(self, texts: Sequence[str], weights: Sequence[float]) -> Vector:
-        """Shape (d,), unit length: the weighted mean of the texts' vectors."""
+        """Shape (d,), float32, unit length, read-only: the weighted mean of the texts' vectors.
+
+        One text's vector is exactly the encoder's. Texts whose vectors cancel out give the last one's.
+        Raises ValueError where there is no text, or not one weight a text.
+        """
+        if len(texts) != len(weights) or not texts:
+            raise ValueError(f"embed: expected one weight a text, got {len(texts)} texts and {len(weights)} weights")
         if len(texts) == 1:
-            return await self._one(texts[0])
-        vectors = await asyncio.gather(*(self._one(text) for text in texts))
+            return (await self._vectors(texts))[0]
+        vectors = await self._vectors(texts)
         mean = np.asarray(weights, np.float32) @ np.stack(vectors)
         length = float(np.linalg.norm(mean))
-        return mean / length if length > 0 else vectors[-1]
+        if length < 1e-6:
+            return vectors[-1]
+        mean /= length
+        mean.flags.writeable = False
+        return mean
 
     def close(self) -> None:
         """Waits for the batch that is being encoded, and for no other."""
+        self._closed = True
+        while self._line:
+            _, flight = self._line.popitem(last=False)
+            self._land(flight, NotReady("the gateway is stopping"))
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def _one(self, text: str) -> Vector:
+    async def _vectors(self, texts: Sequence[str]) -> list[Vector]:
+        found = [self._cached_or_flying(text) for text in texts]
+        flights = [one for one in found if isinstance(one, _Flight)]
+        if not flights:
+            return [one for one in found if not isinstance(one, _Flight)]
+        for flight in flights:
+            flight.waiting += 1
+        try:
+            await asyncio.wait([flight.landed for flight in flights])
+            return [one.landed.result() if isinstance(one, _Flight) else one for one in found]
+        finally:
+            for flight in flights:
+                flight.waiting -= 1
+
+    def _cached_or_flying(self, text: str) -> Vector | _Flight:
         key = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
         vector = self._cache.get(key)
         if vector is not None:
             self._cache.move_to_end(key)
             self._hits += 1
             return vector
+        flight = self._flights.get(key)
+        if flight is not None:
+            self._shared += 1
+            return flight
+        if self._closed:
+            raise NotReady("the gateway is stopping")
         self._misses += 1
-        future = self._futures.get(key)
-        if future is None:
-            future = self._futures[key] = asyncio.get_running_loop().create_future()
-            self._waiting[key] = text
-            if self._worker is None:
-                self._worker = asyncio.create_task(self._work(), name="embedding")
-        return await asyncio.shield(future)
-
-    async def _work(self) -> None:
-        try:
-            while self._waiting:
-                await self._batch()
-        finally:
-            self._worker = None
-
-    async def _batch(self) -> None:
-        batch = [self._waiting.popitem(last=False) for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
-        texts = [text for _, text in batch]
         loop = asyncio.get_running_loop()
-        futures = [self._futures[key] for key, _ in batch]
-        try:
-            vectors = await loop.run_in_executor(self._thread, self.encoder.encode, texts)
-        except BaseException as fault:
-            for future in futures:
-                if isinstance(fault, asyncio.CancelledError):
-                    future.cancel()
-                else:
-                    future.set_exception(fault)
-                    future.exception()  # seen: a caller that left must not make this a warning
-            if not isinstance(fault, Exception):
-                raise
-        else:
-            self._batches += 1
-            self._encoded += len(batch)
-            for (key, _), future, vector in zip(batch, futures, vectors, strict=True):
-                future.set_result(vector)
-                self._remember(key, vector)
-        finally:
-            for key, _ in batch:
-                self._futures.pop(key, None)
+        flight = self._flights[key] = self._line[key] = _Flight(key, text, loop.create_future())
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._next_batch, loop)  # not at once: what else is ready in this turn of the loop joins
+        return flight
 
-    def _remember(self, key: bytes, vector: Vector) -> None:
-        if self._size:
-            self._cache[key] = vector
-            if len(self._cache) > self._size:
+    def _next_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch: list[_Flight] = []
+        while self._line and len(batch) < MOST_AT_ONCE:
+            _, flight = self._line.popitem(last=False)
+            if flight.waiting:
+                batch.append(flight)
+            else:
+                self._abandoned += 1
+                self._land(flight, None)
+        self._busy = bool(batch)
+        if batch:
+            done = loop.run_in_executor(self._thread, self._encode, [flight.text for flight in batch])
+            done.add_done_callback(lambda encoded: self._landed(batch, encoded, loop))
+
+    def _encode(self, texts: list[str]) -> tuple[Vectors, float]:
+        """In the encoder's thread: the vectors, and the seconds they took."""
+        start = perf_counter()
+        vectors = self.encoder.encode(texts)
+        if vectors.shape != (len(texts), self.encoder.dimensions):
+            expected = (len(texts), self.encoder.dimensions)
+            raise ValueError(f"encoder {self.encoder.fingerprint}: expected shape {expected}, got {vectors.shape}")
+        return vectors, perf_counter() - start
+
+    def _landed(
+        self, batch: list[_Flight], encoded: asyncio.Future[tuple[Vectors, float]], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        fault = NotReady("the gateway is stopping") if encoded.cancelled() else encoded.exception()
+        if fault is not None:
+            self._errors += 1
+            for flight in batch:
+                self._land(flight, fault)
+        else:
+            vectors, seconds = encoded.result()
+            self._batch_sizes[len(batch)] += 1
+            self._busy_s += seconds
+            for flight, row in zip(batch, vectors, strict=True):
+                vector = row.copy()  # of its own, so that the cache does not keep whole batches alive
+                vector.flags.writeable = False
+                self._land(flight, vector)
+        self._next_batch(loop)
+
+    def _land(self, flight: _Flight, outcome: Vector | BaseException | None) -> None:
+        """Ends a flight with its vector, its error, or (None) nobody left to tell."""
+        self._flights.pop(flight.key, None)
+        if isinstance(outcome, np.ndarray):
+            flight.landed.set_result(outcome)
+            self._cache[flight.key] = outcome
+            while len(self._cache) > self._size:
                 self._cache.popitem(last=False)
+        elif outcome is None or not flight.waiting:
+            flight.landed.cancel()
+        else:
+            flight.landed.set_exception(outcome)
+            flight.landed.exception()  # seen: a caller that is cancelled just now must not make this a warning

@@ -35,6 +35,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,13 +92,14 @@ def export(model: str, runtime: str, *, source: Path | None = None, cache: Path 
             return _build(model, slug, digest, folder, runtime, place, built)
 
 
-def _build(
-    model: str, slug: str, digest: str, folder: Path, runtime: str, place: Path, built: Path
-) -> Exported:
+def _build(model: str, slug: str, digest: str, folder: Path, runtime: str, place: Path, built: Path) -> Exported:
     from experts.retrieval.encoders.exact import load_sentence_transformer
 
     loaded = load_sentence_transformer(model, folder)
-    inputs = _write_graph(model, loaded, built / MODEL_FILE)
+    exact = read_export(place, "onnx")
+    if exact is not None:
+        copyfile(exact.folder / MODEL_FILE, built / MODEL_FILE)
+    inputs = exact.manifest.inputs if exact is not None else _write_graph(model, loaded, built / MODEL_FILE)
     _write_tokenizer(model, loaded, built / TOKENIZER_FILE)
     if runtime == "onnx-int8":
         _quantise(built / MODEL_FILE)
@@ -166,7 +168,7 @@ def _quantise(path: Path) -> None:
 
 
 def _check(model: str, loaded: SentenceTransformer, exported: Exported) -> float:
-    """The lowest mean cosine the runtime may have with sentence-transformers is LOWEST_SIMILARITY."""
+    """The mean cosine with sentence-transformers. Raises ConfigError where it is below LOWEST_SIMILARITY."""
     from experts.retrieval.encoders.exact import encode_exactly
     from experts.retrieval.encoders.serving import load_onnx
 

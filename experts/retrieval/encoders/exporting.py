@@ -35,11 +35,12 @@ def find_or_export(model: str, runtime: str, *, cache: Path | None = None) -> Ex
     if found is None:
         missing = [name for name in EXPORT_NEEDS if find_spec(name) is None]
         if missing:
-            raise ConfigError(_how_to_export(model, runtime, encoders_folder(cache), f"{', '.join(missing)} not installed"))
+            lacking = f"{', '.join(missing)} not installed"
+            raise ConfigError(_how_to_export(model, runtime, encoders_folder(cache), lacking))
         _export_in_child(model, source, runtime, cache)
         found = read_export(folder, runtime)
     if found is None:
-        raise ConfigError(f"encoder {model}: the export into {folder} ended well, yet there is no whole {runtime} in it")
+        raise ConfigError(f"encoder {model}: the export ended well, yet there is no whole {runtime} in {folder}")
     return found
 
 

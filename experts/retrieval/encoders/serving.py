@@ -13,7 +13,8 @@ same vector each time remembers it (`router.embedding` does), or uses `onnx`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +24,21 @@ from experts.protocols import Vectors
 from experts.retrieval.encoders.cache import MODEL_FILE, TOKENIZER_FILE, EncoderManifest, Exported
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
 
 TOKENS_PER_BATCH = 1_024
 
 
+class Session(Protocol):
+    """The part of `onnxruntime.InferenceSession` that is used here; its own types are incomplete."""
+
+    def run(self, output_names: None, input_feed: dict[str, NDArray[np.int64]]) -> Sequence[Vectors]: ...
+
+
 class OnnxEncoder:
     """An exported model behind the Encoder protocol. `encode` may be called from several threads at once."""
 
-    def __init__(self, manifest: EncoderManifest, session: InferenceSession, tokenizer: Tokenizer) -> None:
+    def __init__(self, manifest: EncoderManifest, session: Session, tokenizer: Tokenizer) -> None:
         self._manifest = manifest
         self._session = session
         self._tokenizer = tokenizer
@@ -50,8 +56,7 @@ class OnnxEncoder:
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
         out = np.empty((len(tokens), self.dimensions), np.float32)
         for rows in batches([len(ids) for ids in tokens]):
-            found: Any = self._session.run(None, self._feed([tokens[row] for row in rows]))[0]
-            out[rows] = found
+            out[rows] = self._session.run(None, self._feed([tokens[row] for row in rows]))[0]
         return out
 
     def _feed(self, rows: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int64]]:
@@ -83,9 +88,11 @@ def batches(lengths: Sequence[int], *, most: int = TOKENS_PER_BATCH) -> Iterator
 
 def load_onnx(exported: Exported, *, threads: int) -> OnnxEncoder:
     """Raises ConfigError where onnxruntime cannot load the export (one made by a newer version, for instance)."""
-    import onnxruntime
+    onnxruntime: Any = import_module("onnxruntime")
     from tokenizers import Tokenizer
 
+    faults: Any = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    unloadable = (faults.Fail, faults.InvalidGraph, faults.InvalidProtobuf, faults.NotImplemented, RuntimeError)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -97,12 +104,12 @@ def load_onnx(exported: Exported, *, threads: int) -> OnnxEncoder:
         session = onnxruntime.InferenceSession(
             str(exported.folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
         )
-    except RuntimeError as fault:
+    except unloadable as fault:
         raise ConfigError(
             f"{exported.folder}: onnxruntime {onnxruntime.__version__} cannot load this encoder ({fault}): "
             f"remove the folder, and it is made anew"
         ) from fault
     tokenizer = Tokenizer.from_file(str(exported.folder / TOKENIZER_FILE))
-    tokenizer.enable_truncation(exported.manifest.max_length)
+    tokenizer.enable_truncation(exported.manifest.max_length)  # pyright: ignore[reportUnknownMemberType]
     tokenizer.no_padding()
     return OnnxEncoder(exported.manifest, session, tokenizer)

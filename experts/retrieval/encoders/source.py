@@ -41,8 +41,8 @@ def find_model(model: str) -> Path:
     if folder.is_dir():
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
             raise ConfigError(
-                f"encoder {model}: expected a sentence-transformers model in this folder (config.json or modules.json), "
-                f"found neither"
+                f"encoder {model}: expected a sentence-transformers model in this folder (config.json or "
+                f"modules.json), found neither"
             )
         return folder.resolve()
     if model.startswith((".", "/", "~")):
@@ -66,7 +66,7 @@ def _from_hub(model: str) -> Path:
     )
     if find_spec("huggingface_hub") is None:
         raise ConfigError(f"encoder {model}: not a folder here, and huggingface_hub is not installed: {ways}")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
