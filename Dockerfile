@@ -12,10 +12,10 @@ COPY requirements/gateway.txt requirements/encoder.txt requirements/
 RUN python -m pip install --no-deps ${PIP_ARGS} -r requirements/gateway.txt -r requirements/encoder.txt
 COPY . .
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
-RUN XDG_CACHE_HOME=/cache python -m router.cli encoder export
+RUN python -m router.cli encoder export --cache /cache
 
 FROM python:${PYTHON}-slim AS gateway
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 XDG_CACHE_HOME=/cache
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 CONSILIUM_CACHE=/cache
 COPY requirements/gateway.txt /tmp/gateway.txt
 RUN python -m pip install --no-deps -r /tmp/gateway.txt
 COPY --from=encoder /wheels /tmp/wheels

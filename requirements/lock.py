@@ -25,6 +25,7 @@ OMITTED = {
     "torchvision": "vLLM's text models do not need it, and one that does not match torch breaks `import transformers`",
     "torchaudio": "vLLM's text models do not need it",
     "torchcodec": "vLLM's text models do not need it",
+    "triton": "it compiles for GPUs; xgrammar wants it for those only",
 }
 
 PYTHONS = ("3.11", "3.12", "3.13")

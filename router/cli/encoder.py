@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +22,11 @@ def export(
     model: Annotated[
         str, typer.Option("--model", "-m", help="A sentence-transformers model: a hub name or a folder.")
     ] = "all-MiniLM-L6-v2",
-    runtime: Annotated[str, typer.Option(help="onnx-int8, onnx or torch.")] = "onnx-int8",
+    runtime: Annotated[str, typer.Option(help="onnx-int8 or onnx.")] = "onnx-int8",
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where it goes.", show_default="CONSILIUM_CACHE, ~/.cache/consilium"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Export an encoder to ONNX ahead of time, so that a gateway without torch can load it.
@@ -32,12 +37,12 @@ def export(
 
       consilium encoder export
       consilium encoder export --model ./my-encoder --runtime onnx
+      consilium encoder export --cache /srv/cache    for a gateway with CONSILIUM_CACHE=/srv/cache
     """
     from experts.retrieval.encoders import open_encoder
-
     from router.cli.output import print_json, screen
 
-    opened = open_encoder(model, runtime, threads=1)
+    opened = open_encoder(model, runtime, threads=1, cache=cache)
     vectors = opened.encode(["Is it there?"])
     if json:
         print_json({"fingerprint": opened.fingerprint, "dimensions": vectors.shape[1]})
