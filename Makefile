@@ -35,7 +35,8 @@ lint: $(TEST_READY) ## ruff, pyright and the import contracts
 	$(BIN)/lint-imports --no-cache
 
 bench: $(TEST_READY) ## the gateway's overhead, as ratios measured in one run
-	$(BIN)/python bench/gateway.py $(ARGS)
+	$(BIN)/python bench/gateway.py --json bench/gateway.json $(ARGS)
+	$(BIN)/python bench/decide.py --json bench/decide.json
 
 docs: $(TEST_READY) ## write the generated pages of docs/
 	$(BIN)/python -m registry.docs

@@ -1,0 +1,153 @@
+"""The pocket experts on a real vLLM, behind a real gateway; and what the router makes of their questions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from experts.pocket.parity import differences
+from experts.pocket.questions import SKILLS, Question, questions, right
+from router.cli.placing import POCKET_URL, pocket_folder
+from router.outcomes import Outcomes, read_outcomes
+from tests.integration.conftest import Served, Start
+
+POCKET = pocket_folder()
+
+
+def held_out(n: int, seed: int = 11) -> list[Question]:
+    return [question for skill in SKILLS for question in questions(skill, "test", n, seed)]
+
+
+async def pocket_gateway(
+    start: Start, monkeypatch: pytest.MonkeyPatch, url: str = "http://127.0.0.1:9/v1", outcomes: Outcomes | None = None
+) -> Served:
+    monkeypatch.setenv(POCKET_URL, url)
+    return await start((POCKET / "registry.yaml").read_text(), outcomes=outcomes)
+
+
+def test_the_measured_results_meet_the_bars() -> None:
+    """`results.json` is what `python -m experts.pocket.measure` wrote for the weights that are committed."""
+    found = json.loads((POCKET / "results.json").read_text())
+    accuracy: dict[str, dict[str, float]] = found["accuracy"]
+    for skill in SKILLS:
+        own = accuracy[f"pocket-{skill}"]
+        assert own[skill] >= 0.95, (skill, own)
+        others = [own[other] for other in SKILLS if other != skill]
+        assert sum(others) / len(others) <= 0.40, (skill, own)
+    base = accuracy["pocket-base"]
+    assert sum(base[skill] for skill in SKILLS) / len(SKILLS) <= 0.60
+    assert found["n"] >= 200
+
+
+def test_the_weights_are_small() -> None:
+    size = sum(file.stat().st_size for file in (POCKET / "weights").rglob("*") if file.is_file())
+    assert size < 20e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fitted", "bar"), [(False, 0.85), (True, 0.97)])
+async def test_held_out_questions_go_to_the_right_expert(
+    start: Start, monkeypatch: pytest.MonkeyPatch, fitted: bool, bar: float
+) -> None:
+    """From the YAML cards alone, and with the committed outcomes fitted; nobody is asked."""
+    served = await pocket_gateway(
+        start, monkeypatch, outcomes=read_outcomes(POCKET / "outcomes.jsonl.gz") if fitted else None
+    )
+    asked = held_out(60)
+    chosen: list[str] = []
+    for question in asked:
+        reply = await served.post(f"{served.url}/v1/route", json={"query": question.prompt})
+        chosen.append((await reply.json())["plan"]["seats"][0]["expert"])
+    wrong = [
+        (q.prompt, expert) for q, expert in zip(asked, chosen, strict=True) if expert != f"pocket-{q.skill}"
+    ]  # fmt: skip
+    assert 1 - len(wrong) / len(asked) >= bar, wrong[:20]
+
+
+@pytest.mark.vllm
+async def test_greedy_answers_equal_those_of_transformers(pocket_server: Any) -> None:
+    found = await asyncio.to_thread(differences, pocket_server.url, POCKET / "weights", 6)
+    assert not found, found[:3]
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+async def test_auto_answers_questions_of_all_skills(
+    start: Start, monkeypatch: pytest.MonkeyPatch, pocket_server: Any
+) -> None:
+    outcomes = await asyncio.to_thread(read_outcomes, POCKET / "outcomes.jsonl.gz")
+    served = await pocket_gateway(start, monkeypatch, pocket_server.url, outcomes)
+    asked = held_out(12, seed=12)
+
+    async def ask(question: Question) -> bool:
+        reply = await served.chat(question.prompt, temperature=0)
+        return right(question, (await reply.json())["choices"][0]["message"]["content"])
+
+    answered = await asyncio.gather(*(ask(question) for question in asked))
+    assert sum(answered) / len(answered) >= 0.85
+
+
+async def figures(client: aiohttp.ClientSession, url: str) -> dict[str, float]:
+    """vLLM's own counts: requests running now, and tokens generated so far."""
+    async with client.get(url.removesuffix("/v1") + "/metrics") as reply:
+        text = await reply.text()
+    names = {"running": "vllm:num_requests_running", "tokens": "vllm:generation_tokens_total"}
+    return {
+        key: sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+        for key, name in names.items()
+    }
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_stops_the_work_on_vllm(
+    start: Start, monkeypatch: pytest.MonkeyPatch, pocket_server: Any, stream: bool
+) -> None:
+    served = await pocket_gateway(start, monkeypatch, pocket_server.url)
+    before = (await figures(served.client, pocket_server.url))["tokens"]
+    asking = asyncio.create_task(
+        served.chat("Reverse the word planet.", model="pocket-text", stream=stream, max_tokens=900, ignore_eos=True)
+    )
+    async with asyncio.timeout(30):
+        while (await figures(served.client, pocket_server.url))["running"] < 1:
+            pass
+    if stream:
+        reply = await asking
+        await reply.content.readuntil(b"\n\n")
+        reply.close()
+    else:
+        asking.cancel()
+    async with asyncio.timeout(10):
+        while (await figures(served.client, pocket_server.url))["running"] > 0:
+            pass
+    assert (await figures(served.client, pocket_server.url))["tokens"] - before < 900
+
+
+@pytest.mark.vllm
+async def test_vllms_own_fields_pass_both_ways(
+    start: Start, monkeypatch: pytest.MonkeyPatch, pocket_server: Any
+) -> None:
+    served = await pocket_gateway(start, monkeypatch, pocket_server.url)
+    reply = await served.chat(
+        "What is the capital of Peru?", model="pocket-geo", temperature=0, logprobs=True, top_logprobs=3, n=2,
+        return_token_ids=True, seed=1,
+    )  # fmt: skip
+    body = await reply.json()
+    assert reply.status == 200, body
+    assert len(body["choices"]) == 2
+    assert len(body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]) == 3
+    assert body["choices"][0]["token_ids"]
+    refused = await served.chat("hi", model="pocket-geo", temperature=-5)
+    assert refused.status == 400
+    assert "temperature" in (await refused.json())["error"]["message"]
+
+
+def test_the_registry_declares_what_is_served() -> None:
+    text = Path(POCKET / "registry.yaml").read_text()
+    assert all(f"name: pocket-{skill}" in text for skill in SKILLS)
