@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import yaml
 
 from experts.errors import BadRequest, Forbidden, RegistryError
 from registry.edit import Change, add, remove, replace
@@ -25,6 +26,7 @@ async def add_expert(gateway: Gateway, caller: Caller, scope: Scope, receive: Re
     """
     _admin_only(gateway, caller)
     manifest = _manifest(await read_body(receive, caller.content_length, gateway.max_body_bytes))
+    _keeps_keys_at_home(manifest)
     terms = terms_of(plugin_names(), allow_serve=False, allow_env=False)
     edit = replace if b"replace=true" in scope.get("query_string", b"") else add
     change = await asyncio.to_thread(edit, gateway.registry_path, manifest, terms)
@@ -56,6 +58,17 @@ def _admin_only(gateway: Gateway, caller: Caller) -> None:
         raise Forbidden("the admin endpoints are closed: start the gateway with an admin key (CONSILIUM_ADMIN_KEY)")
     if not caller.admin:
         raise Forbidden("this endpoint wants the admin key, as `Authorization: Bearer KEY`")
+
+
+def _keeps_keys_at_home(manifest: str | dict[str, Any]) -> None:
+    """LiteLLM takes a provider's key from the environment where none is given: not for an address that was posted."""
+    try:
+        said = yaml.safe_load(manifest) if isinstance(manifest, str) else manifest
+    except yaml.YAMLError:
+        return  # the registry says what is wrong with it
+    if isinstance(said, dict) and said.get("provider") == "litellm" and "api_base" in said and "api_key" not in said:  # pyright: ignore[reportUnknownMemberType]
+        raise BadRequest("api_key: required beside api_base: the gateway's own keys go to no address that is posted",
+                         param="api_key")  # fmt: skip
 
 
 def _manifest(body: bytes) -> str | dict[str, Any]:

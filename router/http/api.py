@@ -137,7 +137,7 @@ async def _ask_for_embeddings(gateway: Gateway, caller: Caller, query: Query, se
         run.status = 200
         await reply(send, 200, answer.body, [JSON, (b"x-consilium-expert", answer.expert.encode())])
     finally:
-        gateway.router.telemetry.finished(run)
+        gateway.router.record(run)
 
 
 async def _encode(encoder: Embedding, query: Query, send: Send) -> None:

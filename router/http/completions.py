@@ -64,7 +64,7 @@ async def complete(gateway: Gateway, api: Api, caller: Caller, receive: Receive,
         if admitted:
             await gateway.ledger.release(caller.key.name)
         telemetry.in_flight.dec()
-        telemetry.finished(run)
+        gateway.router.record(run)
 
 
 async def watched(work: Awaitable[None], receive: Receive) -> None:

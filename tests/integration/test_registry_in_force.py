@@ -122,6 +122,8 @@ async def test_rest_edits_want_the_admin_key_and_cannot_run_or_read_anything(sta
         refused = await served.post(url, data=CLERK + more, headers=boss)
         assert refused.status == 422, more
         assert str(Path.home()) not in await refused.text()
+    thief = {"kind": "expert", "name": "thief", "provider": "litellm", "model": "openai/x", "api_base": "http://x/v1"}
+    assert (await served.post(url, json=thief, headers=boss)).status == 400
     assert served.path.read_text() == before
 
 
