@@ -50,6 +50,7 @@ class Relay:
         rename: tuple[bytes, bytes] | None = None
         carry = tail = before = b""
         chunks, first_at, done = 0, 0.0, False
+        found: re.Match[bytes] | None = None
         loop = asyncio.get_running_loop()
         armed = -between
         last = loop.time() + limits.total_s
@@ -76,6 +77,7 @@ class Relay:
                 done = done or found_end
             if b'"usage"' in piece and _USAGE.search(piece) is not None:
                 piece = self._take_usage(piece)
+                found = _FINISH.search(tail) or _FINISH.search(before) or found
             if b'data: {"error"' in piece:
                 raise self._error_event(piece)
             if not piece:
@@ -87,7 +89,7 @@ class Relay:
             self.begun = self.emitting = True
             await emit(Delta(piece))
             self.emitting = False
-        found = _FINISH.search(tail) or _FINISH.search(before)
+        found = _FINISH.search(tail) or _FINISH.search(before) or found
         if not done and found is None:
             raise ExpertBroke(f"expert {self._name}: its stream ended in the middle of an answer", expert=self._name)
         ended = perf_counter()

@@ -68,12 +68,15 @@ class VllmExpert:
         for header, value in options.headers.items():
             self._headers[header] = value.get_secret_value()
         self._in_flight = 0
+        self._closed = False
 
     def load(self) -> Load:
         return Load(self._in_flight, len(self._endpoints), sum(endpoint.up for endpoint in self._endpoints))
 
     async def close(self) -> None:
-        self._parts.endpoints.release(self._endpoints)
+        if not self._closed:
+            self._closed = True
+            self._parts.endpoints.release(self._endpoints)
 
     async def answer(self, query: Query, emit: Emit) -> Answer:
         body = upstream_body(query, self._model)
