@@ -121,6 +121,11 @@ class RouteManifest(Manifest, frozen=True):
         "default",
         description="The encoder that embeds its queries. The one called `default` exists without being declared.",
     )
+    explore: float = Field(
+        0.0, ge=0, le=1,
+        description="Share of its traffic that asks an expert drawn evenly instead of the best one, so that other "
+        "policies can be judged from the decision log. 0: none.",
+    )  # fmt: skip
     spares: Spares = Field(
         2, description="Who is tried when the chosen expert fails: how many next-best ones, or their names in order."
     )

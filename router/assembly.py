@@ -7,7 +7,7 @@ carried over: connections, health, encoders, fitted estimators. A request keeps 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from experts.retrieval.encoders import open_encoder
 from experts.transport import Transport
 from registry.load import Registry
 from registry.schema import ExpertManifest, Limits, RouteManifest
+from router.artifact import Artifact
 from router.composers import open_composer
 from router.decide import Route
 from router.embedding import Embedding
@@ -57,6 +58,7 @@ class _Fitted:
     cards: tuple[Card, ...]
     outcomes: Outcomes | None
     fingerprint: str
+    artifact: Artifact | None
     estimator: Estimator
 
 
@@ -68,7 +70,11 @@ class _Built:
 
 @dataclass(slots=True)
 class Assembly:
-    """Builds snapshots, carrying over what did not change. `outcomes` is what estimators are fitted on."""
+    """Builds snapshots, carrying over what did not change.
+
+    Estimators come from `artifact` where it has the route, and else are fitted on `outcomes`. `refused` is told why an
+    artifact cannot serve a route of a registry that is built.
+    """
 
     transport: Transport
     endpoints: Endpoints
@@ -76,6 +82,8 @@ class Assembly:
     encoder_threads: int = 1
     embedding_cache: int = 10_000
     vectors: VectorCache = field(default_factory=VectorCache)
+    artifact: Artifact | None = None
+    refused: Callable[[str], None] | None = None
     _epoch: int = 0
     _built: dict[str, _Built] = field(default_factory=dict[str, _Built])
     _encoders: dict[tuple[str, str], tuple[Encoder, Embedding]] = field(
@@ -111,6 +119,18 @@ class Assembly:
             {name: pair[1] for name, pair in self._encoders_of(registry, routes).items()},
             {name: _direct(name, registry.version) for name in experts}, open_composer("single", {}),
         )  # fmt: skip
+
+    async def build_on(self, artifact: Artifact, registry: Registry) -> Snapshot:
+        """The snapshot with another artifact. Raises RegistryError, and keeps the last one, where it does not fit."""
+        before, told = self.artifact, self.refused
+        self.artifact, self.refused = artifact, None
+        try:
+            return await self.build(registry)
+        except RegistryError:
+            self.artifact = before
+            raise
+        finally:
+            self.refused = told
 
     async def close(self) -> None:
         for item in self._built.values():
@@ -161,7 +181,7 @@ class Assembly:
             composer=open_composer(manifest.composer.name, manifest.composer.options),
             composer_name=manifest.composer.name,
             default=names.index(manifest.default) if manifest.default else -1, spares=manifest.spares,
-            version=registry.version, epoch=self._epoch,
+            version=registry.version, epoch=self._epoch, explore=manifest.explore,
         )  # fmt: skip
 
     async def _estimator(
@@ -173,18 +193,32 @@ class Assembly:
         fingerprint = encoder.fingerprint if encoder else ""
         known = self._fitted.get(manifest.name)
         same = known is not None and (known.options, known.cards, known.fingerprint) == (options, cards, fingerprint)
-        if known is None or not same or known.outcomes is not self.outcomes:
-            estimator = await asyncio.to_thread(self._fit, options, cards, encoder)
-            known = self._fitted[manifest.name] = _Fitted(options, cards, self.outcomes, fingerprint, estimator)
+        if known is None or not same or known.outcomes is not self.outcomes or known.artifact is not self.artifact:
+            estimator = await asyncio.to_thread(self._fitted_for, manifest.name, options, cards, encoder)
+            known = self._fitted[manifest.name] = _Fitted(
+                options, cards, self.outcomes, fingerprint, self.artifact, estimator
+            )
         return known.estimator, embedding
 
-    def _fit(self, options: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None) -> Estimator:
+    def _fitted_for(
+        self, route: str, options: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None
+    ) -> Estimator:
+        def measured(*names: str) -> Outcomes:
+            outcomes = (self.outcomes or Outcomes.empty(names)).measured_for(names)
+            return self.vectors.embedded(outcomes, encoder) if encoder is not None and len(outcomes) else outcomes
+
+        if self.artifact is not None:
+            try:
+                found = self.artifact.estimator(route, options, cards, encoder, measured)
+            except ConfigError as fault:
+                if self.refused is None:
+                    raise
+                self.refused(fault.message)
+                found = None
+            if found is not None:
+                return found
         estimator = open_estimator(*options, EstimatorParts(encoder))
-        names = [card.name for card in cards]
-        outcomes = (self.outcomes or Outcomes.empty(names)).measured_for(names)
-        if encoder is not None and len(outcomes):
-            outcomes = self.vectors.embedded(outcomes, encoder)
-        estimator.fit(cards, outcomes)
+        estimator.fit(cards, measured(*(card.name for card in cards)))
         return estimator
 
     async def _encoder(self, registry: Registry, name: str) -> tuple[Encoder, Embedding]:

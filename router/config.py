@@ -29,6 +29,18 @@ class Config(BaseModel):
     outcomes: Path | None = Field(
         None, description="Measured outcomes to fit the router on: a file, or a folder with `outcomes.jsonl(.gz)`."
     )
+    state: Path | None = Field(
+        None,
+        description="Folder in which decisions and measured outcomes are kept (in Redis instead, where `redis_url` is "
+        "set). Without it no decision is logged and `/v1/feedback` is closed.",
+    )
+    artifact: Path | None = Field(
+        None,
+        description="Folder of fitted routers that `consilium fit` writes; the current one is put in force whenever "
+        "it changes. Default: `artifacts` in the state folder.",
+    )
+    log_queries: bool = Field(False, description="Keep the texts of queries in the decision log, not only hashes.")
+    keep_decisions: int = Field(200_000, ge=1, description="Decisions kept in the log, the newest ones.")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
     keys: Path | None = Field(None, description="YAML file of API keys (hashes only; `consilium keys new` makes one).")
@@ -95,7 +107,7 @@ def from_file(named: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
     if not isinstance(read, dict):
         raise ConfigError(f"{path}: expected settings (`name: value`), got {type(read).__name__}")
     values = {str(name): value for name, value in cast(dict[object, Any], read).items()}
-    for name in ("registry", "outcomes", "keys"):
+    for name in ("registry", "outcomes", "state", "artifact", "keys"):
         if isinstance(values.get(name), str):
             values[name] = path.parent / Path(values[name]).expanduser()
     return values, {name: f"{path}: {name}" for name in values}

@@ -10,15 +10,17 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from time import monotonic
+from time import monotonic, perf_counter
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experts.errors import NoCandidate
 from experts.language import Card, Load, Query
 from experts.protocols import Expert
-from router.embedding import Embedding, routing_texts
-from router.plan import Estimate, Estimates, Plan, Queries, Seat
+from router.embedding import Embedding, Vector, routing_texts
+from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
 from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
 
@@ -30,7 +32,8 @@ LOAD_FRESH_S = 0.05
 class Route:
     """A declared route, ready to decide. `estimator` is None where there is nothing to choose between.
 
-    `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits.
+    `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits. `explore` is
+    the share of its traffic that explores.
     """
 
     name: str
@@ -47,10 +50,24 @@ class Route:
     spares: int | tuple[str, ...]
     version: str
     epoch: int = 0
+    explore: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(card.name for card in self.cards)
+
+
+class Decided(NamedTuple):
+    """A plan, and what it was made from: the query's vector (d,) under the encoder of that fingerprint, the digest of
+    its routing texts, its length in tokens. `cached`: made before, for an equal query; `took_s` seconds just now."""
+
+    plan: Plan
+    cached: bool
+    digest: bytes
+    prompt_tokens: float
+    vector: Vector | None = None
+    encoder: str = ""
+    took_s: float = 0.0
 
 
 class Decider:
@@ -61,33 +78,37 @@ class Decider:
 
     def __init__(self, *, cache_size: int = 10_000) -> None:
         self._size = cache_size
-        self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[object, ...], Decided] = OrderedDict()
         self._states: dict[str, tuple[float, int, tuple[int, ...], list[Load]]] = {}
 
     async def decide(
         self, route: Route, query: Query, *, preset: str = "", allowed: frozenset[str] | None = None
-    ) -> tuple[Plan, bool]:
-        """The plan, and whether it came from the cache. `allowed` None: the caller may ask every expert."""
+    ) -> Decided:
+        """The plan, from the cache where it can. `allowed` None: the caller may ask every expert."""
+        started = perf_counter()
         texts, weights = routing_texts(query)
         state, loads = self._state(route)
+        digest, tokens = digest_of(texts), prompt_tokens(query)
         key = (
-            route.name, route.epoch, preset, allowed, state, _digest(texts), query.needs,
-            int(prompt_tokens(query)) >> 6, query.max_tokens,
+            route.name, route.epoch, preset, allowed, state, digest, query.needs, int(tokens) >> 6, query.max_tokens,
         )  # fmt: skip
-        plan = self._plans.get(key)
-        if plan is not None:
+        known = self._plans.get(key)
+        if known is not None:
             self._plans.move_to_end(key)
-            return plan, True
+            return Decided(known.plan, True, digest, tokens, known.vector, known.encoder, perf_counter() - started)
+        vector, encoder = None, ""
         if route.embedding is not None:
             vector = await route.embedding.embed(texts, weights)
+            encoder = route.embedding.encoder.fingerprint
             queries = Queries([texts[-1]], vector[None, :])
         else:
             queries = Queries([texts[-1]])
         plan = decide(route, query, queries, loads, preset=preset, allowed=allowed)
-        self._plans[key] = plan
+        decided = Decided(plan, False, digest, tokens, vector, encoder, perf_counter() - started)
+        self._plans[key] = decided
         if len(self._plans) > self._size:
             self._plans.popitem(last=False)
-        return plan, False
+        return decided
 
     def _state(self, route: Route) -> tuple[tuple[int, ...], list[Load]]:
         """Down or load step of each expert: read anew every LOAD_FRESH_S, since it cannot change faster and matter."""
@@ -122,16 +143,35 @@ def decide(
             f"{left[0]} is {why}" if len(left) == 1 else f"{left[0]} comes first; the route estimates nothing",
             excluded=excluded, registry_version=route.version,
         )  # fmt: skip
-    estimates = route.estimator.estimate(queries)
+    limit = float("nan") if query.max_tokens is None else float(query.max_tokens)
+    chosen = choose(
+        route, route.estimator, queries, prompt=np.array([tokens], np.float32), limit=np.array([limit], np.float32),
+        load=busy(loads, route.limits), allowed=np.array([[name not in excluded for name in names]]), preset=preset,
+    )  # fmt: skip
+    return _plan(route, chosen.estimates, chosen.situation, chosen.choices[0], excluded, preset)
+
+
+class Chosen(NamedTuple):
+    """A batch, decided: row i of the estimates and of the situation led to choice i."""
+
+    estimates: Estimates
+    situation: Situation
+    choices: list[Choice]
+
+
+def choose(
+    route: Route, estimator: Estimator, queries: Queries, *, prompt: Matrix, limit: Matrix, load: Matrix,
+    allowed: NDArray[np.bool_], preset: str = "",
+) -> Chosen:  # fmt: skip
+    """Estimates and choices of a batch of queries: the gateway's own decision, and what the evaluation replays.
+
+    Shapes: `prompt` and `limit` (n,) tokens, `load` (e,), `allowed` (n, e); e follows the route's cards.
+    """
+    estimates = estimator.estimate(queries)
     if route.default >= 0:
         estimates = replace(estimates, default=route.default)
-    limit = float("nan") if query.max_tokens is None else float(query.max_tokens)
-    state = situation(
-        route.cards, estimates, prompt=np.array([tokens], np.float32), limit=np.array([limit], np.float32),
-        load=busy(loads, route.limits), allowed=np.array([[name not in excluded for name in names]]),
-    )  # fmt: skip
-    choice = route.policies[preset].decide(estimates, state)[0]
-    return _plan(route, estimates, state, choice, excluded, preset)
+    state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
+    return Chosen(estimates, state, route.policies[preset].decide(estimates, state))
 
 
 def _excluded(
@@ -182,7 +222,8 @@ def _spares(route: Route, ranked: Sequence[str], excluded: Mapping[str, str]) ->
     return tuple(name for name in ranked if name not in excluded)[: route.spares]
 
 
-def _digest(texts: Sequence[str]) -> bytes:
+def digest_of(texts: Sequence[str]) -> bytes:
+    """16 bytes that tell equal routing texts from others."""
     if len(texts) == 1:
         return blake2b(texts[0].encode(errors="surrogatepass"), digest_size=16).digest()
     return blake2b("\x00".join(texts).encode(errors="surrogatepass"), digest_size=16).digest()

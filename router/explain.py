@@ -26,6 +26,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         ],
         "policy": plan.policy,
         "confidence": None if plan.confidence is None else round(plan.confidence, 4),
+        "propensity": round(plan.propensity, 6),
         "reason": plan.reason,
         "excluded": plan.excluded,
         "registry_version": plan.registry_version,

@@ -4,13 +4,14 @@
     decide    query, cards, load, rights      -> plan          (embed, estimate, decide; cached)
     seat      plan, experts                   -> voices
     compose   query, voices                   -> deltas -> emit ; answer, once
-    record    run                             -> metrics, log line
+    record    run                             -> metrics, log line, decision log
 
 Parsing comes before (`experts.wire`), HTTP around (`router.http`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from difflib import get_close_matches
 from time import perf_counter
 
@@ -18,12 +19,17 @@ from experts.errors import ExpertError, Forbidden, Limited, UnknownModel
 from experts.language import Answer, Query, Usage
 from experts.protocols import Emit
 from registry.load import Registry
+from router.artifact import Artifact
 from router.assembly import PRESETS, Assembly, Snapshot
-from router.decide import Decider, Route
+from router.decide import Decided, Decider, Route, digest_of
+from router.embedding import routing_texts
+from router.exploration import explored
 from router.keys import Key
 from router.ledger import Ledger
 from router.plan import Plan
+from router.records.log import DecisionLog
 from router.run import Attempt, Run
+from router.situation import prompt_tokens
 from router.telemetry import Telemetry
 
 ANYBODY = Key("anonymous")
@@ -72,12 +78,14 @@ class Router:
     """Routes and answers queries against the snapshot in force. One a process; the harness drives the same class."""
 
     def __init__(self, assembly: Assembly, snapshot: Snapshot, *, ledger: Ledger, telemetry: Telemetry,
-                 cache_size: int = 10_000) -> None:  # fmt: skip
+                 log: DecisionLog | None = None, cache_size: int = 10_000) -> None:  # fmt: skip
         self.assembly = assembly
+        self.log = log
         self.snapshot = snapshot
         self.telemetry = telemetry
         self.ledger = ledger
         self._decider = Decider(cache_size=cache_size)
+        self._adopting = asyncio.Lock()
 
     def measure(self, telemetry: Telemetry) -> None:
         """Gauges whose state lives here, set when metrics are read."""
@@ -87,23 +95,50 @@ class Router:
             telemetry.expert_in_flight.labels(name).set(load.in_flight)
         for name, embedding in self.snapshot.embeddings.items():
             telemetry.set_embedding(name, embedding.stats())
+        if self.log is not None:
+            telemetry.set_records(self.log.stats())
 
     async def adopt(self, registry: Registry) -> None:
         """Put a new registry in force. Raises RegistryError, and changes nothing, when it cannot be built."""
-        self.snapshot = await self.assembly.build(registry)
+        async with self._adopting:
+            self.snapshot = await self.assembly.build(registry)
+
+    async def adopt_artifact(self, artifact: Artifact) -> None:
+        """Put what was fitted elsewhere in force. Raises ConfigError, and changes nothing, when it does not fit."""
+        async with self._adopting:
+            self.snapshot = await self.assembly.build_on(artifact, self.snapshot.registry)
+
+    def record(self, run: Run) -> None:
+        """The run is over, however it ended: count it, and log its decision."""
+        self.telemetry.finished(run)
+        if self.log is not None:
+            self.log.record(run)
 
     async def plan(self, query: Query, run: Run, caller: Key = ANYBODY) -> tuple[Plan, Snapshot]:
         """Who would answer this query. Raises UnknownModel, Forbidden or NoCandidate."""
         snapshot = self.snapshot
         found = resolve(snapshot, query.model, caller)
+        if self.log is not None:
+            self._keep(query, run, found)
         if isinstance(found, Plan):
             return found, snapshot
         route, preset = found
-        started = perf_counter()
-        plan, run.cached = await self._decider.decide(route, query, preset=preset, allowed=caller.experts)
-        run.decide_s = perf_counter() - started
+        decided = await self._decider.decide(route, query, preset=preset, allowed=caller.experts)
+        run.decided, run.cached, run.decide_s = decided, decided.cached, decided.took_s
+        plan = explored(decided.plan, route.names, route.explore, query.id) if route.explore else decided.plan
         self.telemetry.decided(route.name, plan.expert, run.cached, run.decide_s)
         return plan, snapshot
+
+    def _keep(self, query: Query, run: Run, found: Plan | tuple[Route, str]) -> None:
+        """What the decision log wants of the query itself."""
+        assert self.log is not None
+        run.max_tokens = query.max_tokens
+        direct = isinstance(found, Plan)
+        if direct or self.log.texts:
+            texts, _ = routing_texts(query)
+            run.text = texts[-1] if self.log.texts else ""
+            if direct:
+                run.decided = Decided(found, False, digest_of(texts), prompt_tokens(query))
 
     async def answer(self, query: Query, emit: Emit, run: Run, caller: Key = ANYBODY) -> Answer:
         """Answer one query. Deltas of a streamed query go through `emit`; `run` is filled in as it happens."""

@@ -83,7 +83,8 @@ class Plan:
 
     `spares` are tried in order, until the first delta has been emitted, when a seat fails. `confidence` is the
     chosen expert's estimated quality (None where nothing was estimated: an expert named directly).
-    `excluded` maps each expert that a hard constraint ruled out to the constraint.
+    `excluded` maps each expert that a hard constraint ruled out to the constraint. `propensity` is the probability
+    with which this plan was chosen: below 1 where a share of the traffic explores.
     """
 
     route: str
@@ -96,6 +97,7 @@ class Plan:
     estimates: tuple[Estimate, ...] = ()
     excluded: dict[str, str] = field(default_factory=dict[str, str])
     registry_version: str = ""
+    propensity: float = 1.0
 
     @property
     def expert(self) -> str:

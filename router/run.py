@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from experts.errors import ExpertError
 from experts.language import Answer, Usage
+from router.decide import Decided
 from router.plan import Plan
 
 
@@ -26,7 +27,8 @@ class Run:
     """Mutable on purpose: the one place where a request's stages leave what they found.
 
     `speaking` is the expert whose deltas are on their way; `committed` is set by the first of them, after which no
-    other expert may start the answer over.
+    other expert may start the answer over. `text` and `max_tokens` are the query's, for the decision log: a text only
+    where texts are kept.
     """
 
     id: str
@@ -38,6 +40,9 @@ class Run:
     plan: Plan | None = None
     speaking: str = ""
     committed: bool = False
+    decided: Decided | None = None
+    text: str = ""
+    max_tokens: int | None = None
     cached: bool = False
     decide_s: float = 0.0
     attempts: list[Attempt] = field(default_factory=list[Attempt])

@@ -107,6 +107,8 @@ class Telemetry:
                                       registry=self.registry)  # fmt: skip
         self._embedding = Gauge("consilium_embedding", "Embedding cache and batcher.", ("encoder", "figure"),
                                 registry=self.registry)  # fmt: skip
+        self._records = Gauge("consilium_decision_log", "Decisions written, waiting and lost.", ("figure",),
+                              registry=self.registry)  # fmt: skip
         self._children: dict[tuple[str, str, int], _Children] = {}
         self._decided: dict[tuple[str, str, bool], tuple[Counter, Histogram]] = {}
         self._before_scrape: list[Callable[[Telemetry], None]] = []
@@ -118,6 +120,10 @@ class Telemetry:
     def set_embedding(self, encoder: str, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
             self._embedding.labels(encoder, name).set(value)
+
+    def set_records(self, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            self._records.labels(name).set(value)
 
     def scrape(self) -> bytes:
         for refresh in self._before_scrape:

@@ -1,0 +1,294 @@
+"""Fitted routers on disk: versions that are whole or not there, and a pointer to the one in force.
+
+    FOLDER/current              the name of a version
+    FOLDER/v0003/artifact.json  what was fitted, on what, for which experts and encoder, how it did, a hash of each file
+    FOLDER/v0003/ROUTE/…        what the route's estimator saved
+
+A version is written beside the others and renamed into its place; the pointer is a file that is replaced. Whoever is
+killed on the way leaves the old version in force. Versions are never changed, so rolling back is pointing back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+
+from experts.errors import ConfigError, ConsiliumError
+from experts.language import Card
+from experts.protocols import Encoder
+from router.estimators import open_estimator
+from router.outcomes import Outcomes
+from router.plan import Estimates, Queries
+from router.protocols import Estimator, Parts
+from router.telemetry import Log
+
+FORMAT = 1
+CURRENT = "current"
+MANIFEST = "artifact.json"
+LOOK_S = 0.5
+
+
+class FittedRoute(msgspec.Struct, frozen=True):
+    """One route's estimator: its name and options, its experts in the order of its columns, the fingerprint of the
+    encoder it was fitted under (empty where it needs none), mean scores and counts of outcomes by expert, and how it
+    did on rows that it was not fitted on."""
+
+    estimator: str
+    options: dict[str, Any]
+    experts: list[str]
+    encoder: str
+    means: dict[str, float]
+    outcomes: dict[str, int]
+    rows: int
+    metrics: dict[str, Any]
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """`files` maps every file under the version's folder to its SHA-256; `sources` says where outcomes came from."""
+
+    format: int
+    created: str
+    registry_version: str
+    routes: dict[str, FittedRoute]
+    sources: list[dict[str, Any]]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One version, checked when it was read: every file is there and is what was written."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def version(self) -> str:
+        return self.folder.name
+
+    def estimator(
+        self, route: str, asked: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None,
+        outcomes: Callable[[str], Outcomes],
+    ) -> Estimator | None:  # fmt: skip
+        """The route's estimator, its columns in the order of `cards`; None where the route was not fitted.
+
+        `asked` is the estimator that the route's manifest names, with its options. An expert that the artifact does
+        not know is added with `outcomes(name)`, embedded, which may be empty. Raises ConfigError where estimator or
+        encoder are not those of the route.
+        """
+        fitted = self.manifest.routes.get(route)
+        if fitted is None:
+            return None
+        if (fitted.estimator, fitted.options) != (asked[0], dict(asked[1])):
+            raise ConfigError(
+                f"artifact {self.version}: route {route} was fitted with {fitted.estimator} {fitted.options}, and its "
+                f"manifest asks for {asked[0]} {dict(asked[1])}; run `consilium fit` again"
+            )
+        fingerprint = encoder.fingerprint if encoder else ""
+        if fitted.encoder != fingerprint:
+            raise ConfigError(
+                f"artifact {self.version}: route {route} was fitted on vectors of {fitted.encoder!r}, and its encoder "
+                f"is {fingerprint!r}; run `consilium fit` again"
+            )
+        estimator = open_estimator(*asked, Parts(encoder))
+        try:
+            estimator.load(self.folder / _folder_of(route))
+        except (OSError, KeyError, ValueError, TypeError) as fault:
+            raise ConfigError(f"artifact {self.version}: route {route}: cannot be loaded: {fault!r}") from fault
+        columns = list(fitted.experts)
+        for card in cards:
+            if card.name not in columns:
+                estimator.add(card, outcomes(card.name))
+                columns.append(card.name)
+        names = [card.name for card in cards]
+        return estimator if columns == names else Selected(estimator, tuple(columns), tuple(names), fitted.means)
+
+
+class Selected:
+    """Another estimator's columns, chosen and ordered: an artifact may know experts that a route no longer has."""
+
+    def __init__(
+        self, estimator: Estimator, columns: tuple[str, ...], names: tuple[str, ...], means: Mapping[str, float]
+    ) -> None:
+        self._estimator = estimator
+        self._names = names
+        self._order = np.array([columns.index(name) for name in names])
+        measured = {name: means[name] for name in names if name in means}
+        self._best = names.index(max(measured, key=measured.__getitem__)) if measured else -1
+
+    @property
+    def uses_vectors(self) -> bool:
+        return self._estimator.uses_vectors
+
+    def estimate(self, queries: Queries) -> Estimates:
+        found = self._estimator.estimate(queries)
+        default = found.experts[found.default] if found.default >= 0 else ""
+        return Estimates(
+            self._names, found.quality[:, self._order], found.uncertainty[:, self._order],
+            found.tokens[:, self._order], found.latency_ms[:, self._order],
+            self._names.index(default) if default in self._names else self._best, found.notes,
+        )  # fmt: skip
+
+    def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
+        self._estimator.fit(cards, outcomes)
+        self._order, self._names = np.arange(len(cards)), tuple(card.name for card in cards)
+
+    def update(self, outcomes: Outcomes) -> None:
+        self._estimator.update(outcomes)
+
+    def add(self, card: Card, outcomes: Outcomes) -> None:
+        self._estimator.add(card, outcomes)
+        self._names, self._order = (*self._names, card.name), np.append(self._order, self._order.max() + 1)
+
+    def save(self, folder: Path) -> None:
+        self._estimator.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self._estimator.load(folder)
+
+
+def write(
+    root: Path, routes: Mapping[str, tuple[FittedRoute, Estimator]], *, registry_version: str,
+    sources: Sequence[dict[str, Any]],
+) -> Artifact:  # fmt: skip
+    """A new version, on disk whole; `point` puts it in force."""
+    root.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=root, prefix=".writing-"))
+    try:
+        for name, (_, estimator) in routes.items():
+            estimator.save(work / _folder_of(name))
+        files = {str(path.relative_to(work)): _hash_of(path) for path in sorted(work.rglob("*")) if path.is_file()}
+        manifest = Manifest(
+            FORMAT, datetime.now(UTC).isoformat(timespec="seconds"), registry_version,
+            {name: fitted for name, (fitted, _) in routes.items()}, list(sources), files,
+        )  # fmt: skip
+        (work / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+        work.chmod(0o755)
+        for path in work.rglob("*"):
+            _sync(path)
+        while True:
+            folder = root / f"v{_newest(root) + 1:04d}"
+            try:
+                work.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+                continue  # somebody else has taken this number
+            _sync(root)
+            return Artifact(folder, manifest)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def point(root: Path, version: str) -> None:
+    """Put a version in force, in one step."""
+    with tempfile.NamedTemporaryFile("w", dir=root, prefix=".pointing-", delete=False) as file:
+        file.write(version + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(root / CURRENT)
+    _sync(root)
+
+
+def current(root: Path) -> str | None:
+    """The version in force; None where none is."""
+    try:
+        return (root / CURRENT).read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def read(root: Path, version: str) -> Artifact:
+    """Raises ConfigError where the version is not there, or not what was written."""
+    folder = root / version
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        broken = [name for name, digest in manifest.files.items() if _hash_of(folder / name) != digest]
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as fault:
+        known = ", ".join(versions(root)) or "none"
+        raise ConfigError(f"{folder}: cannot be read as a fitted router ({fault}); versions here: {known}") from fault
+    if manifest.format != FORMAT:
+        raise ConfigError(f"{folder}: expected format {FORMAT}, found {manifest.format}; run `consilium fit` again")
+    if broken:
+        raise ConfigError(f"{folder}: {', '.join(broken)}: not what was written; point to another version")
+    return Artifact(folder, manifest)
+
+
+def versions(root: Path) -> list[str]:
+    """Oldest first."""
+    return sorted((path.name for path in root.glob("v*") if path.name[1:].isdigit()), key=lambda name: int(name[1:]))
+
+
+def roll_back(root: Path, version: str | None = None) -> Artifact:
+    """Put an older version in force: the one before the current one, or a named one. Raises ConfigError."""
+    now = current(root)
+    if version is None:
+        earlier = [name for name in versions(root) if now is not None and int(name[1:]) < int(now[1:])]
+        if not earlier:
+            raise ConfigError(f"{root}: no version before {now or 'none'} to roll back to")
+        version = earlier[-1]
+    artifact = read(root, version)
+    point(root, version)
+    return artifact
+
+
+async def follow(root: Path, adopt: Callable[[Artifact], Awaitable[None]], log: Log, known: str | None) -> None:
+    """Adopts each version that the pointer comes to name, within a second; never ends by itself.
+
+    One that is broken, or does not fit the registry, is said loudly, and what is in force stays.
+    """
+    seen, in_force = None, known
+    while True:
+        now = _stamp(root / CURRENT)
+        if now is not None and now != seen:
+            seen = now
+            version = await asyncio.to_thread(current, root)
+            if version is not None and version != in_force:
+                try:
+                    await adopt(await asyncio.to_thread(read, root, version))
+                except ConsiliumError as fault:
+                    log.error("artifact_refused", version=version, in_force=in_force, reason=fault.message)
+                else:
+                    in_force = version
+                    log.info("artifact_adopted", version=version)
+        await asyncio.sleep(LOOK_S)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns
+
+
+def _newest(root: Path) -> int:
+    return max((int(name[1:]) for name in versions(root)), default=0)
+
+
+def _folder_of(route: str) -> str:
+    return quote(route, safe="")
+
+
+def _hash_of(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
