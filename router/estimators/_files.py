@@ -22,7 +22,8 @@ def write(folder: Path, kind: str, state: Mapping[str, Any], arrays: Mapping[str
     """Writes both files. `state` must be JSON; `kind` is the estimator's name, checked when it is read back."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "arrays.npz").open("wb") as file:
-        np.savez(file, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        packed: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        np.savez(file, **packed)
     (folder / "state.json").write_bytes(orjson.dumps({"kind": kind, "format": FORMAT, **state}))
 
 

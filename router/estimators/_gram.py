@@ -85,7 +85,8 @@ class Solution:
 def _centred(gram: Gram) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """The sums about the means: features, targets, squares, and both means."""
     rows = gram.rows
-    centre, level = gram.features[:-1, -1] / rows, gram.targets[-1] / rows
+    centre: Floats = gram.features[:-1, -1] / rows
+    level: Floats = gram.targets[-1] / rows
     return (
         gram.features[:-1, :-1] - rows * np.outer(centre, centre),
         gram.targets[:-1] - rows * np.outer(centre, level),
@@ -135,14 +136,12 @@ def solve(gram: Gram) -> Solution:
 
 
 def weights_at(gram: Gram, strength: Strength) -> tuple[Floats, Floats, Floats]:
-    """Weights (m - 1, g), offset (g,) and centre (m - 1,) at given lambdas, by Cholesky: for cross-fitting."""
-    from scipy.linalg import cho_factor, cho_solve
-
+    """Weights (m - 1, g), offset (g,) and centre (m - 1,) at given lambdas: for cross-fitting."""
     features, targets, _, centre, level = _centred(gram)
     size = len(gram.columns)
-    unit = np.trace(features) / max(gram.rows, 1)
+    unit = float(np.trace(features)) / max(gram.rows, 1)
     parts, eye = _split(size), np.eye(len(features))
     onto = targets @ parts
-    shared = cho_solve(cho_factor(features + strength.shared * unit * eye), onto[:, :1])
-    special = cho_solve(cho_factor(features + strength.special * unit * eye), onto[:, 1:])
+    shared: Floats = np.linalg.solve(features + strength.shared * unit * eye, onto[:, :1])
+    special: Floats = np.linalg.solve(features + strength.special * unit * eye, onto[:, 1:])
     return shared + special, level, centre

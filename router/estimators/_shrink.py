@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from router.estimators._evidence import Floats, Ints
+from router.estimators._evidence import Floats
 
 STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
 
@@ -56,16 +55,6 @@ def best_shrinkage(sums: Floats, counts: Floats, scores: Floats, prior: Floats) 
     specialty = min(STRENGTHS, key=lambda s: worse(Shrinkage(16.0, s), paired))
     difficulty = min(STRENGTHS, key=lambda s: worse(Shrinkage(s, specialty), False))
     return Shrinkage(difficulty, specialty)
-
-
-def tally(cell: Ints, scores: NDArray[np.float32], size: int) -> tuple[Floats, Floats]:
-    """Sums and counts of the scores by cell, shape (size, e); a missing score counts nothing."""
-    from scipy.sparse import csr_matrix
-
-    rows = len(cell)
-    member = csr_matrix((np.ones(rows), (cell, np.arange(rows))), shape=(size, rows))
-    seen = np.isfinite(scores)
-    return np.asarray(member @ np.where(seen, scores, 0).astype(np.float64)), np.asarray(member @ seen.astype(float))
 
 
 def contrast_error(guess: Floats, scores: Floats) -> float:

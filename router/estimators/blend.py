@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -206,13 +206,15 @@ def _split(table: Floats, seen: Any) -> tuple[Floats, Floats]:
 
 def _stack(parts: Sequence[Floats], aim: Floats) -> Floats:
     """Non-negative weights of least squares."""
-    from scipy.optimize import nnls
+    from scipy import optimize
 
     keep = np.isfinite(aim).ravel()
     design = np.stack([part.ravel()[keep] for part in parts], axis=1)
     gram, target = design.T @ design, design.T @ aim.ravel()[keep]
-    factor = np.linalg.cholesky(gram + 1e-6 * (np.trace(gram) + 1e-12) * np.eye(len(gram)))
-    return cast(Floats, nnls(factor.T, np.linalg.solve(factor, target))[0])
+    jitter = 1e-6 * (float(np.trace(gram)) + 1e-12)
+    factor: Floats = np.linalg.cholesky(gram + jitter * np.eye(len(gram)))
+    solver: Any = optimize
+    return np.asarray(solver.nnls(factor.T, np.linalg.solve(factor, target))[0], np.float64)
 
 
 def build(options: Options, parts: Parts) -> Blend:

@@ -30,7 +30,8 @@ from router.estimators._evidence import (
     merged,
     vectors_of,
 )  # fmt: skip
-from router.estimators._shrink import Shrinkage, best_shrinkage, cells, contrast_error, tally
+from router.estimators._shrink import Shrinkage, best_shrinkage, cells, contrast_error
+from router.estimators._sparse import tally
 from router.outcomes import Outcomes
 from router.plan import Estimates, Queries
 from router.protocols import Parts
@@ -86,6 +87,7 @@ class Clusters:
         self._sums = self._counts = np.zeros((0, 0))
         self._shrink = Shrinkage()
         self._closeness = (1.0, 0.0)
+        self._table = self._settled()
 
     def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
         rows = known_rows(outcomes.for_experts([card.name for card in cards]))
@@ -117,14 +119,15 @@ class Clusters:
         sums, counts = self._tally(rows)
         self._sums, self._counts = self._sums + sums, self._counts + counts
         self._effects = merged(self._effects, effects(rows))
+        self._table = self._settled()
 
     def add(self, card: Card, outcomes: Outcomes) -> None:
         rows = known_rows(outcomes.for_experts([card.name]))
         self._experts = (*self._experts, card.name)
         self._effects = beside(self._effects, effects(rows))
-        if self._clustering is not None:
-            sums, counts = self._tally(rows)
-            self._sums, self._counts = np.hstack([self._sums, sums]), np.hstack([self._counts, counts])
+        sums, counts = self._tally(rows)
+        self._sums, self._counts = np.hstack([self._sums, sums]), np.hstack([self._counts, counts])
+        self._table = self._settled()
 
     def estimate(self, queries: Queries) -> Estimates:
         if self._clustering is None:
@@ -134,10 +137,9 @@ class Clusters:
                 self._effects, ("too few outcomes for categories",),
             )  # fmt: skip
         cell = self._clustering.cells_of(vectors_of(queries, "clusters"))
-        table, evidence = cells(self._sums, self._counts, self._effects.mean, self._shrink)
-        each = table[cell]
+        each = self._table[cell]
         quality = each.mean(1)
-        spread = np.clip(quality * (1 - quality), 0.02, None) / (evidence[cell].mean(1) + self._shrink.specialty)
+        spread = np.clip(quality * (1 - quality), 0.02, None) / (self._counts[cell].mean(1) + self._shrink.specialty)
         note = f"{cell.shape[1]} clusterings; cells " + ", ".join(str(size) for size in np.diff(self._clustering.edges))
         return estimates(self._experts, quality, np.sqrt(spread + each.var(1)), self._effects, (note,))
 
@@ -162,6 +164,7 @@ class Clusters:
         self._experts, self._shrink = tuple(state["experts"]), Shrinkage(**state["shrink"])
         self._sums, self._counts = arrays["sums"], arrays["counts"]
         self._closeness = tuple(state["closeness"])
+        self._table = self._settled()
         self._effects = _files.effects_of(arrays)
         self._clustering = Clustering(arrays["centroids"], arrays["edges"]) if "centroids" in arrays else None
 
@@ -176,6 +179,11 @@ class Clusters:
         self._sums, self._counts = self._tally(rows)
         usual, edge = np.quantile(self._clustering.closeness(vectors_of(rows, "clusters")), (0.5, 0.05))
         self._closeness = (float(usual), float(edge))
+        self._table = self._settled()
+
+    def _settled(self) -> Floats:
+        """The shrunken quality of every expert in every cell, shape (cells, e)."""
+        return cells(self._sums, self._counts, self._effects.mean, self._shrink)[0]
 
     def _cluster(self, vectors: Vectors, sizes: Sequence[int]) -> Clustering:
         import faiss
@@ -201,7 +209,8 @@ class Clusters:
         sizes = np.diff(every.edges)
         errors: dict[int, float] = {}
         for size in dict.fromkeys(sizes.tolist()):
-            tables = [cells(*held[t], prior, self._shrink)[0] for t in np.flatnonzero(sizes == size)]
+            alike = [held[t] for t in np.flatnonzero(sizes == size)]
+            tables = [cells(sums, counts, prior, self._shrink)[0] for sums, counts in alike]
             errors[size] = contrast_error(np.mean(tables, axis=0), scores)
         kept = sorted(errors, key=lambda size: errors[size])[: self._options.keep]
         return every.only([t for t, size in enumerate(sizes) if size in kept])
@@ -217,9 +226,8 @@ class Clusters:
         return (by_fold.sum(0) - by_fold)[folds, local], (counted.sum(0) - counted)[folds, local]
 
     def _tally(self, rows: Outcomes) -> tuple[Floats, Floats]:
-        assert self._clustering is not None
-        size = len(self._clustering.centroids)
-        if not len(rows):
+        size = 0 if self._clustering is None else len(self._clustering.centroids)
+        if self._clustering is None or not len(rows):
             nothing = np.zeros((size, rows.scores.shape[1]))
             return nothing, nothing
         cell = self._clustering.cells_of(vectors_of(rows, "clusters"))

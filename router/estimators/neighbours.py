@@ -28,6 +28,7 @@ from router.estimators._evidence import (
     vectors_of,
 )  # fmt: skip
 from router.estimators._shrink import Shrinkage, best_shrinkage, cells
+from router.estimators._sparse import gather
 from router.outcomes import Outcomes
 from router.plan import Estimates, Queries
 from router.protocols import Parts
@@ -139,19 +140,14 @@ class Neighbours:
 
     def _sums(self, found: Found) -> tuple[Floats, Floats]:
         """Weighted sums and counts of scores, (n, e), the weights scaled to add up to their effective number."""
-        from scipy.sparse import csr_matrix
-
         weights = found.weights
         total = weights.sum(1, keepdims=True)
         effective = total**2 / np.maximum((weights**2).sum(1, keepdims=True), 1e-12)
         scaled = (weights * effective / np.maximum(total, 1e-12)).astype(np.float32)
-        count, width = weights.shape
-        starts = np.arange(0, count * width + 1, width)
-        near = csr_matrix((scaled.ravel(), found.rows.ravel(), starts), shape=(count, len(self._filled)))
-        sums = np.asarray(near @ self._filled, np.float64)
+        sums = gather(found.rows, scaled, self._filled)
         if self._mask is None:
             return sums, np.repeat(scaled.sum(1, dtype=np.float64)[:, None], sums.shape[1], axis=1)
-        return sums, np.asarray(near @ self._mask, np.float64)
+        return sums, gather(found.rows, scaled, self._mask)
 
     def _choose_shrinkage(self) -> Shrinkage:
         """The strengths with the least leave-one-out error on a sample of the table's rows."""
