@@ -67,6 +67,11 @@ class Config(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe lines logged.")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people.")
 
+    @property
+    def artifacts(self) -> Path | None:
+        """Where fitted routers are; None where neither that folder nor a state folder is set."""
+        return self.artifact or (self.state / "artifacts" if self.state else None)
+
 
 def load_config(flags: Mapping[str, Any], file: Path | None = None, env: Mapping[str, str] | None = None) -> Config:
     """The settings in force.

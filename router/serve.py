@@ -24,12 +24,11 @@ from router.http.app import Gateway
 from router.keys import read_keys
 from router.local import load_registry, open_router
 from router.pipeline import Router
-from router.records import Recording
+from router.records import recording
 from router.telemetry import Log, Telemetry
 
 GC_THRESHOLDS = (50_000, 50, 50)
 BACKLOG = 2048
-ARTIFACTS = "artifacts"
 
 
 def run(config: Config) -> None:
@@ -47,8 +46,8 @@ async def _serve(config: Config) -> None:
         redis_url = config.redis_url.get_secret_value() if config.redis_url else None
         async with open_router(
             registry, outcomes=config.outcomes, redis_url=redis_url, telemetry=Telemetry(log),
-            encoder_threads=config.encoder_threads, cache_size=config.cache_size, recording=_recording(config),
-            artifact=config.artifact or (config.state / ARTIFACTS if config.state else None),
+            encoder_threads=config.encoder_threads, cache_size=config.cache_size, recording=recording(config),
+            artifact=config.artifacts,
         ) as router:  # fmt: skip
             gateway = Gateway(
                 router, router.ledger, keys, config.registry,
@@ -145,13 +144,6 @@ def _bound(config: Config) -> Iterator[socket.socket]:
         ) from fault
     with listener:
         yield listener
-
-
-def _recording(config: Config) -> Recording | None:
-    if config.state is None:
-        return None
-    redis_url = config.redis_url.get_secret_value() if config.redis_url else None
-    return Recording(config.state, redis_url, config.log_queries, config.keep_decisions)
 
 
 def _hosts(config: Config, *, keyed: bool) -> frozenset[str] | None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from router.records.protocol import Records
+
+if TYPE_CHECKING:
+    from router.config import Config
 
 KEEP = 200_000
 FILE = "records.sqlite"
@@ -32,3 +36,11 @@ class Recording:
         from router.records.sqlite import SqliteRecords
 
         return SqliteRecords(self.folder / FILE, keep=self.keep)
+
+
+def recording(config: Config) -> Recording | None:
+    """Where the settings have decisions and outcomes kept; None where no state folder is set."""
+    if config.state is None:
+        return None
+    redis_url = config.redis_url.get_secret_value() if config.redis_url else None
+    return Recording(config.state, redis_url, config.log_queries, config.keep_decisions)
