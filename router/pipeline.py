@@ -171,8 +171,8 @@ def _unknown(snapshot: Snapshot, model: str, name: str, preset: str, route_known
                             param="model")  # fmt: skip
     known = [*snapshot.routes, *snapshot.direct]
     near = get_close_matches(model, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return UnknownModel(f"model {model!r} is neither a route nor an expert{hint} GET /v1/models lists them",
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UnknownModel(f"model {model!r} is neither a route nor an expert; {hint}GET /v1/models lists them",
                         param="model")  # fmt: skip
 
 
