@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import orjson
@@ -114,30 +115,74 @@ def rows_to_outcomes(rows: Iterable[dict[str, Any]]) -> Outcomes:
     )  # fmt: skip
 
 
+class BadRow(NamedTuple):
+    """One row that is not an outcome: where it stands, and what is wrong with it."""
+
+    source: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}: {self.message}"
+
+
+def outcomes_file(path: Path) -> Path:
+    """`path`, or `outcomes.jsonl(.gz)` in it where it is a folder. Raises ConfigError where there is none."""
+    if path.is_dir():
+        found = [path / name for name in ("outcomes.jsonl.gz", "outcomes.jsonl") if (path / name).exists()]
+        if not found:
+            raise ConfigError(f"{path}: expected a file outcomes.jsonl or outcomes.jsonl.gz in this folder, found none")
+        return found[0]
+    if not path.exists():
+        raise ConfigError(f"{path}: no such outcomes file")
+    return path
+
+
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[BadRow]]:
+    """Every row of a file (or folder, see `outcomes_file`), the bad ones apart. Raises ConfigError: no such file."""
+    path = outcomes_file(path)
+    rows: list[dict[str, Any]] = []
+    bad: list[BadRow] = []
+    first_seen: dict[str, int] = {}
+    for number, line in _lines(path):
+        try:
+            row = orjson.loads(line)
+            check_row(row)
+        except ValueError as fault:
+            bad.append(BadRow(str(path), number, str(fault)))
+            continue
+        known = first_seen.setdefault(str(row["id"]), number)
+        if known != number:
+            bad.append(BadRow(str(path), number, f"id {row['id']!r}: already on line {known}"))
+            continue
+        rows.append(row)
+    return rows, bad
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines that are not blank. Raises ConfigError where the compressed data end or break off early."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line
+        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+            raise ConfigError(f"{path}: not a whole gzip file: {fault}") from fault
+
+
 def read_outcomes(path: Path) -> Outcomes:
     """Reads one file, or `outcomes.jsonl(.gz)` in a folder.
 
     Raises ConfigError naming file, line and what is wrong: outcomes decide who is asked, so none is dropped.
     """
-    if path.is_dir():
-        found = [path / name for name in ("outcomes.jsonl.gz", "outcomes.jsonl") if (path / name).exists()]
-        if not found:
-            raise ConfigError(f"{path}: expected a file outcomes.jsonl or outcomes.jsonl.gz in this folder, found none")
-        path = found[0]
-    if not path.exists():
-        raise ConfigError(f"{path}: no such outcomes file")
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(raw.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = orjson.loads(line)
-            check_row(row)
-        except (ValueError, KeyError, TypeError) as fault:
-            raise ConfigError(f"{path}:{number}: not an outcome: {fault}") from fault
-        rows.append(row)
+    rows, bad = read_rows(path)
+    if bad:
+        more = f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""
+        raise ConfigError(f"{bad[0].source}:{bad[0].line}: not an outcome: {bad[0].message}{more}")
     return rows_to_outcomes(rows)
+
+
+MEASURES = ("tokens", "response_chars", "cost_usd", "latency_ms")
 
 
 def check_row(row: Any) -> None:
@@ -148,9 +193,19 @@ def check_row(row: Any) -> None:
     for key in ("id", "prompt", "scores"):
         if key not in cells:
             raise ValueError(f"{key}: missing")
-    scores = cells["scores"]
-    if not isinstance(scores, dict):
-        raise ValueError(f"scores: expected an object of expert: 0..1, got {type(scores).__name__}")
-    for expert, score in cast(dict[str, Any], scores).items():
+    if not isinstance(cells["prompt"], str):
+        raise ValueError(f"prompt: expected a text, got {type(cells['prompt']).__name__}")
+    for expert, score in _cells(cells, "scores").items():
         if score is not None and (not isinstance(score, int | float) or not 0 <= score <= 1):
             raise ValueError(f"scores.{expert}: expected a number from 0 to 1, got {score!r}")
+    for key in MEASURES:
+        for expert, value in _cells(cells, key).items() if cells.get(key) is not None else ():
+            if value is not None and (not isinstance(value, int | float) or not 0 <= value < float("inf")):
+                raise ValueError(f"{key}.{expert}: expected a number from 0 up, got {value!r}")
+
+
+def _cells(row: dict[str, Any], key: str) -> dict[str, Any]:
+    value = row[key]
+    if not isinstance(value, dict):
+        raise ValueError(f"{key}: expected an object of expert: number, got {type(value).__name__}")
+    return cast(dict[str, Any], value)

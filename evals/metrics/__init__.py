@@ -1,0 +1,1 @@
+"""What is computed of replayed decisions: quality and its noise, calibration, cost curves, strong-weak pairs."""

@@ -1,0 +1,208 @@
+"""Replaying outcomes through the router: the estimator fitted as a gateway fits it, the policy deciding as it decides.
+
+Nothing here chooses an expert: choices come from `router.decide.choose`, which the gateway calls for every request.
+Task labels are read when fitting and when judging, never when deciding: an estimator sees texts and vectors only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evals.outcomes import OutcomeSet
+from experts.errors import ConfigError
+from experts.language import Message, Query
+from experts.protocols import Encoder, Vectors
+from registry.route import Plugged, RouteManifest
+from router.composers import open_composer
+from router.decide import Chosen, Route, choose
+from router.embedding import Embedding, routing_texts
+from router.estimators import open_estimator
+from router.outcomes import CHARS_PER_TOKEN, Outcomes
+from router.plan import Estimates, Matrix, Queries
+from router.policies import open_policy
+from router.protocols import Choice, Parts
+from router.vectors import VectorCache
+
+BATCH = 1024
+TIMED_QUERIES = 4096
+
+Ints = NDArray[np.int64]
+
+
+def default_of(slot: str) -> Plugged:
+    """What a route gets that names no `estimator` or no `policy`: the harness judges the same default."""
+    return cast(Plugged, RouteManifest.model_fields[slot].default)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What a router did with every query of a test split.
+
+    `seats` (n,) the expert that was asked first, `others` the further seats of the queries that have them;
+    `quality` and `uncertainty` (n, e) what was estimated, `default` the best single expert on the estimator's evidence.
+    """
+
+    estimates: Estimates
+    seats: Ints
+    others: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+
+    def calls(self) -> Ints:
+        out = np.ones(len(self.seats), np.int64)
+        for row, more in self.others.items():
+            out[row] += len(more)
+        return out
+
+    def cost(self, cost: Matrix) -> Matrix:
+        """What the calls cost, (n,), from each call's (n, e)."""
+        out = cost[np.arange(len(self.seats)), self.seats].copy()
+        for row, more in self.others.items():
+            out[row] += cost[row, list(more)].sum()
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class FittedRoute:
+    """A route as the gateway holds it, without experts to ask; `fit_s` what its estimator took to fit."""
+
+    route: Route
+    fit_s: float
+
+    def decide(self, queries: Queries) -> Decisions:
+        """Every query, in batches. Memory beside the estimates does not grow with the number of queries."""
+        parts = [self._batch(queries, start) for start in range(0, len(queries), BATCH)]
+        choices = [choice for part in parts for choice in part.choices]
+        return decisions(joined([part.estimates for part in parts]), choices)
+
+    def time(self, queries: Queries, *, repeats: int = 3) -> float:
+        """Microseconds a query, estimated and decided in batches: the best of some runs, on a shared machine."""
+        few = Queries(queries.texts[:TIMED_QUERIES], _head(queries.vectors))
+        best = float("inf")
+        for _ in range(repeats):
+            start = perf_counter()
+            for first in range(0, len(few), BATCH):
+                self._batch(few, first)
+            best = min(best, perf_counter() - start)
+        return best / len(few) * 1e6
+
+    def _batch(self, queries: Queries, start: int) -> Chosen:
+        texts = queries.texts[start : start + BATCH]
+        vectors = None if queries.vectors is None else queries.vectors[start : start + BATCH]
+        if self.route.estimator is None:
+            raise ConfigError(f"route {self.route.name}: expected an estimator, got none")
+        experts = len(self.route.cards)
+        return choose(
+            self.route, self.route.estimator, Queries(texts, vectors),
+            prompt=np.array([len(text) / CHARS_PER_TOKEN for text in texts], np.float32),
+            limit=np.full(len(texts), np.nan, np.float32), load=np.zeros(experts, np.float32),
+            allowed=np.ones((len(texts), experts), np.bool_),
+        )  # fmt: skip
+
+
+def decisions(estimates: Estimates, choices: Sequence[Choice]) -> Decisions:
+    """Raises ConfigError where a policy chose nobody, though everybody is allowed."""
+    empty = next((row for row, choice in enumerate(choices) if not choice.seats), None)
+    if empty is not None:
+        raise ConfigError(f"query {empty}: the policy chose no expert: {choices[empty].reason}")
+    seats = np.array([choice.seats[0] for choice in choices], np.int64)
+    others = {row: choice.seats[1:] for row, choice in enumerate(choices) if len(choice.seats) > 1}
+    return Decisions(estimates, seats, others)
+
+
+def joined(parts: Sequence[Estimates]) -> Estimates:
+    """One table of estimates from those of its batches."""
+    names = ("quality", "uncertainty", "tokens", "latency_ms")
+    tables: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return replace(parts[0], **tables)
+
+
+def fit(
+    train: OutcomeSet, estimator: Plugged, policy: Plugged, *, encoder: Encoder | None = None, seed: int = 0
+) -> FittedRoute:
+    """A route over the set's experts, fitted on its outcomes (embedded already where the estimator needs vectors).
+
+    Raises ConfigError for an unknown plug-in or option.
+    """
+    opened = open_estimator(estimator.name, estimator.options, Parts(encoder, seed))
+    start = perf_counter()
+    opened.fit(train.cards, train.outcomes)
+    took = perf_counter() - start
+    policies = {"": open_policy(policy.name, policy.options)}
+    route = Route(
+        name=train.name, cards=train.cards, experts=(), limits=(None,) * len(train.cards), estimator=opened,
+        embedding=None, policies=policies, policy_name=policy.name, composer=open_composer("single", {}),
+        composer_name="single", default=-1, spares=0, version="",
+    )  # fmt: skip
+    return FittedRoute(route, took)
+
+
+def with_policy(fitted: FittedRoute, policy: Plugged) -> FittedRoute:
+    """The same estimator under another policy."""
+    policies = {"": open_policy(policy.name, policy.options)}
+    return replace(fitted, route=replace(fitted.route, policies=policies, policy_name=policy.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """An encoder that tells how many texts it has encoded; otherwise the encoder that it wraps."""
+
+    encoder: Encoder
+    encoded: Callable[[int], None]
+    chunk: int = 256
+
+    @property
+    def fingerprint(self) -> str:
+        return self.encoder.fingerprint
+
+    @property
+    def dimensions(self) -> int:
+        return self.encoder.dimensions
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        parts: list[Vectors] = []
+        for start in range(0, len(texts), self.chunk):
+            parts.append(self.encoder.encode(texts[start : start + self.chunk]))
+            self.encoded(len(parts[-1]))
+        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
+
+
+def embed(outcomes: Outcomes, encoder: Encoder, cache: VectorCache) -> Outcomes:
+    """Vectors for every row, as a gateway embeds the outcomes that it is fitted on; kept on disk."""
+    return cache.embedded(outcomes, encoder)
+
+
+def queries_of(outcomes: Outcomes, encoder: Encoder | None) -> Queries:
+    """The rows as a gateway would see them arrive: a long text becomes its head and its tail before it is embedded."""
+    asked = [_query(text) for text in outcomes.texts]
+    seen = [routing_texts(query) for query in asked]
+    texts = [pieces[-1] for pieces, _ in seen]
+    if encoder is None or outcomes.vectors is None:
+        return Queries(texts, outcomes.vectors)
+    long = [row for row, (pieces, _) in enumerate(seen) if len(pieces) > 1]
+    vectors = outcomes.vectors
+    if long:
+        vectors = vectors.copy()
+        vectors[long] = asyncio.run(_embedded(encoder, [seen[row] for row in long]))
+    return Queries(texts, vectors)
+
+
+async def _embedded(encoder: Encoder, seen: Sequence[tuple[list[str], list[float]]]) -> Vectors:
+    embedding = Embedding(encoder)
+    try:
+        return np.stack(await asyncio.gather(*(embedding.embed(texts, weights) for texts, weights in seen)))
+    finally:
+        embedding.close()
+
+
+def _query(text: str) -> Query:
+    return Query("", "chat", "auto", {}, (Message("user", text),))
+
+
+def _head(vectors: Vectors | None) -> Vectors | None:
+    return None if vectors is None else vectors[:TIMED_QUERIES]

@@ -1,0 +1,50 @@
+"""`numeric`: the final answer's number is the reference's. Currency, thousands commas, percent signs and fractions go."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evals.sample import Said, Sample, Score, ScorerParts
+from evals.scorers._answers import final, numbers
+from evals.scorers.exact import references
+
+
+class Options(BaseModel):
+    """`relative`, `absolute`: how far off a number may be; it is right within either."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    relative: float = Field(default=1e-6, ge=0)
+    absolute: float = Field(default=0.0, ge=0)
+
+
+class Numeric:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def score(self, sample: Sample, said: Said) -> Score:
+        given = stated(said.text)
+        if given is None:
+            return Score(0.0, "no number in the answer")
+        for reference in references(sample):
+            wanted = numbers(reference)
+            if not wanted:
+                raise ValueError(f"sample {sample.id}: reference: expected a number, got {reference!r}")
+            if self._near(given, wanted[-1]):
+                return Score(1.0, f"answered {float(given):g}")
+        return Score(0.0, f"answered {float(given):g}")
+
+    def _near(self, given: Fraction, wanted: Fraction) -> bool:
+        off = abs(given - wanted)
+        return off <= abs(wanted) * Fraction(self._options.relative) or off <= Fraction(self._options.absolute)
+
+
+def stated(text: str) -> Fraction | None:
+    """The last number of the final answer; where it has none, the last of the text."""
+    found = numbers(final(text)) or numbers(text)
+    return found[-1] if found else None
+
+
+def build(options: Options, parts: ScorerParts) -> Numeric:
+    return Numeric(options)
