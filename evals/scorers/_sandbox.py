@@ -3,9 +3,10 @@
 What holds everywhere: `python -I` in a fresh temporary folder with an empty environment; limits of the system on CPU
 seconds, memory, file size, open files and processes; a wall clock after which the whole process group is killed.
 Where the system allows it (`unshare` of util-linux, as root or with user namespaces): a network namespace without any
-interface, and a process namespace whose every process dies with the first; as root the program also runs as nobody.
-Where it does not, `Isolation.network` says so, and the network is not cut. Files that anybody may read can be read:
-this keeps accidents and careless programs in, not an attacker; run strangers' models in a container.
+interface, and a process namespace whose every process dies with the first. Where it does not, `Isolation.network` says
+so, and the network is not cut. Under root the program runs as nobody (`setpriv`), who can write nowhere else; where
+nobody cannot read this Python, it is let read every file. Files that can be read stay readable: this keeps accidents
+and careless programs in, not an attacker; run strangers' models in a container.
 """
 
 from __future__ import annotations
@@ -33,10 +34,6 @@ for what, most in (("RLIMIT_CPU", {cpu}), ("RLIMIT_AS", {memory}), ("RLIMIT_FSIZ
     hard = resource.getrlimit(kind)[1]
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(kind, (most, most))
-if {drop} and os.geteuid() == 0:
-    os.setgroups([])
-    os.setresgid({nobody}, {nobody}, {nobody})
-    os.setresuid({nobody}, {nobody}, {nobody})
 source = sys.stdin.buffer.read().decode("utf-8")
 sys.stdin = open(os.devnull)
 exec(compile(source, "answer.py", "exec"), {{"__name__": "__main__", "__builtins__": __builtins__}})
@@ -53,8 +50,8 @@ class Limits(NamedTuple):
 
 
 class Isolation(NamedTuple):
-    """What this machine allows: the command that runs a program apart, whether it becomes nobody, and whether the
-    network is cut."""
+    """What this machine allows: the command that runs a program apart, whether it makes it nobody, and whether it cuts
+    the network."""
 
     command: tuple[str, ...]
     drop: bool
@@ -70,21 +67,24 @@ class Ran(NamedTuple):
 
 async def isolation() -> Isolation:
     """The strongest that works here, found by trying."""
-    root = os.geteuid() == 0
     apart = ("--net", "--pid", "--fork", "--kill-child")
-    unshare = shutil.which("unshare")
+    unshare, setpriv = shutil.which("unshare"), shutil.which("setpriv")
+    cut = [(unshare, *apart), (unshare, "--user", "--map-root-user", *apart), ()] if unshare else [()]
     tried: list[Isolation] = []
-    if unshare:
-        if root:
-            tried += [Isolation((unshare, *apart), drop, True) for drop in (True, False)]
-        tried.append(Isolation((unshare, "--user", "--map-root-user", *apart), False, True))
-    if root:
-        tried.append(Isolation((), True, False))
+    if os.geteuid() == 0:
+        become = [_nobody(setpriv, caps) for caps in ("-all", "-all,+dac_read_search")] if setpriv else []
+        tried += [Isolation((*first, *then), True, bool(first)) for first in cut for then in become]
+    tried += [Isolation(first, False, bool(first)) for first in cut]
     for one in tried:
         ran = await run("import json, decimal, typing\nprint('fine')", one, Limits(wall_s=20))
         if ran.status == 0 and ran.output.strip() == "fine":
             return one
     return Isolation((), False, False)
+
+
+def _nobody(setpriv: str, caps: str) -> tuple[str, ...]:
+    who = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs")
+    return (setpriv, *who, f"--inh-caps={caps}", f"--ambient-caps={caps}", f"--bounding-set={caps}")
 
 
 async def run(program: str, apart: Isolation, limits: Limits) -> Ran:
@@ -93,8 +93,9 @@ async def run(program: str, apart: Isolation, limits: Limits) -> Ran:
     try:
         if apart.drop:
             os.chown(folder, NOBODY, NOBODY)
-        prelude = PRELUDE.format(cpu=limits.cpu_s, memory=limits.memory, file=MOST_FILE, processes=limits.processes,
-                                 drop=apart.drop, nobody=NOBODY)  # fmt: skip
+        prelude = PRELUDE.format(
+            cpu=limits.cpu_s, memory=limits.memory, file=MOST_FILE, processes=limits.processes
+        )
         return await _run([*apart.command, sys.executable, "-I", "-B", "-c", prelude], program, folder, limits.wall_s)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

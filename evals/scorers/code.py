@@ -1,7 +1,8 @@
 """`code`: the program in the answer passes the reference's tests, run in a sandbox (HumanEval, MBPP).
 
-The reference is `{tests, prompt?, entry_point?, setup?}`. Of the answer, its code blocks are taken (the whole text where
-it has none); an answer that only continues `prompt` is put after it. The score is 1 when tests and all run to the end.
+The reference is `{tests, prompt?, entry_point?, setup?}`. Of the answer, its code blocks are taken (the whole text
+where it has none); an answer that only continues `prompt` is put after it. The score is 1 when all of it, the tests
+last, runs to the end.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from evals.scorers._sandbox import Isolation, Limits, isolation, run
 
 
 class Options(BaseModel):
-    """`seconds` of wall clock and CPU and `megabytes` of memory for one program; `at_once`: programs that run together."""
+    """`seconds` of wall clock and CPU, and `megabytes` of memory, for one program; `at_once`: programs side by side."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     seconds: float = Field(default=10.0, gt=0, le=600)
@@ -61,12 +62,10 @@ def candidate(text: str, prompt: str, entry_point: str) -> str:
     if len(blocks) > 1 and not _parses(code):
         defining = [block for block in blocks if _parses(block) and f"def {entry_point}" in block]
         code = defining[-1] if defining else blocks[0]
-    if not entry_point or _defines(code, entry_point) or not prompt:
-        return (
-            f"{prompt}\n    pass\n\n{code}"
-            if prompt and _defines(code, entry_point) and _parses(f"{prompt}\n    pass\n")
-            else code
-        )  # the prompt's imports and helpers are the answer's too
+    if not entry_point or not prompt:
+        return code
+    if _defines(code, entry_point):
+        return f"{prompt}\n\n{code}" if _parses(prompt) else code  # its imports and helpers are the answer's too
     for body in (code, "\n".join("    " + line for line in code.splitlines())):
         if _parses(prompt + body):
             return prompt + body

@@ -1,4 +1,4 @@
-"""`numeric`: the final answer's number is the reference's. Currency, thousands commas, percent signs and fractions go."""
+"""`numeric`: the final answer's number is the reference's. Currency, thousands commas and fractions go."""
 
 from __future__ import annotations
 
