@@ -26,7 +26,7 @@ from router.store.protocol import check_rate
 
 log = logging.getLogger(__name__)
 
-CALL_S = 0.5
+CALL_S = 1.0
 PING_EVERY_S = 0.5
 CONNECTIONS = 32
 

@@ -64,11 +64,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-async def stores(server: Server) -> AsyncIterator[Callable[[], RedisStore]]:
+async def stores(server: Server) -> AsyncIterator[Callable[..., RedisStore]]:
     made: list[RedisStore] = []
 
-    def make() -> RedisStore:
-        made.append(RedisStore(server.url))
+    def make(call_s: float = 60.0) -> RedisStore:
+        made.append(RedisStore(server.url, call_s=call_s))
         return made[-1]
 
     yield make
@@ -77,12 +77,12 @@ async def stores(server: Server) -> AsyncIterator[Callable[[], RedisStore]]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110 - another process decides
             await asyncio.sleep(0.02)
 
 
-Make = Callable[[], RedisStore]
+Make = Callable[..., RedisStore]
 
 
 async def test_two_gateways_share_one_limit(stores: Make):
@@ -146,22 +146,22 @@ async def test_a_killed_gateway_leaks_nothing_and_a_living_one_keeps_its_slots(s
         "from router.store.redis import RedisStore\n"
         "async def main():\n"
         "    store = RedisStore(sys.argv[1])\n"
-        "    assert await store.enter('k', most=2, ttl_s=0.6)\n"
+        "    assert await store.enter('k', most=2, ttl_s=3)\n"
         "    print('entered', flush=True)\n"
         "    await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
     mine = stores()
-    assert await mine.enter("k", most=2, ttl_s=0.6)
+    assert await mine.enter("k", most=2, ttl_s=3)
     other = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, server.url, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
     assert other.stdout is not None
     assert await other.stdout.readline() == b"entered\n"
     watcher = stores()
-    assert not await watcher.enter("k", most=2, ttl_s=0.6)
-    for _ in range(4):  # twice the time to live: only heartbeats keep both slots
-        await asyncio.sleep(0.3)
+    assert not await watcher.enter("k", most=2, ttl_s=3)
+    for _ in range(8):  # more than the time to live: only heartbeats keep both slots
+        await asyncio.sleep(0.5)
         assert await watcher.count("k") == 2
     other.send_signal(signal.SIGKILL)
     await other.wait()
@@ -170,8 +170,8 @@ async def test_a_killed_gateway_leaks_nothing_and_a_living_one_keeps_its_slots(s
         return await watcher.count("k") == 1
 
     await until(one_left)
-    assert await watcher.enter("k", most=2, ttl_s=0.6)
-    assert not await watcher.enter("k", most=2, ttl_s=0.6)
+    assert await watcher.enter("k", most=2, ttl_s=3)
+    assert not await watcher.enter("k", most=2, ttl_s=3)
 
 
 async def test_when_redis_dies_each_gateway_goes_on_alone_and_shares_again_when_it_is_back(
@@ -209,7 +209,7 @@ async def test_when_redis_dies_each_gateway_goes_on_alone_and_shares_again_when_
 
 
 async def test_a_hanging_redis_costs_one_timeout_and_not_one_a_request(server: Server, stores: Make):
-    store = stores()
+    store = stores(CALL_S)
     assert await store.take("r", capacity=1e6, per_s=1) == 0.0
     server.send(signal.SIGSTOP)
     try:
@@ -223,8 +223,8 @@ async def test_a_hanging_redis_costs_one_timeout_and_not_one_a_request(server: S
         later = perf_counter() - started
     finally:
         server.send(signal.SIGCONT)
-    assert CALL_S * 0.8 < first < CALL_S * 6
-    assert later < CALL_S
+    assert CALL_S * 0.5 < first < CALL_S * 10
+    assert later < 100 * CALL_S, "2000 calls did not wait for it one by one"
 
     async def up() -> bool:
         return store.up and await store.count("k") == 1000
