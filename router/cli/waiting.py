@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from experts.fleet.fleet import Standing, State
+from experts.fleet.process import tail
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,11 +40,14 @@ def _table(standings: Sequence[Standing]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(4):
+        table.add_column()
+    table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
     for standing in standings:
         signs = {State.STARTING: Spinner("dots"), State.READY: Text("✓", "green"), State.ENDED: Text("✗", "red")}
         table.add_row(
             signs[standing.state], standing.task.name, standing.state.value, f"{standing.took_s:.0f} s",
-            Text(str(standing.task.log), "dim"),
+            Text(tail(standing.task.log, 1) if standing.state is State.STARTING else str(standing.task.log)),
         )  # fmt: skip
     return table
 
