@@ -111,13 +111,15 @@ def _cost_ratio(before: Mapping[str, Any], old: str, after: Mapping[str, Any], n
 
 def show(verdict: Verdict, console: Console) -> None:
     """The verdict in two lines."""
-    low, high = verdict.versus.ci95
+    gap = verdict.versus
+    low, high = gap.ci95
     colour = {"better": "green", "worse": "red", "same": "yellow"}[verdict.call]
     said = {"better": "better", "worse": "worse", "same": "no difference beyond noise"}[verdict.call]
     names = verdict.router if verdict.router == verdict.against else f"{verdict.router} against {verdict.against}"
+    cost = "" if verdict.cost is None else f", cost x{verdict.cost:.2f}"
     console.print(f"[bold {colour}]{said}[/]: {verdict.dataset}, {names}, {verdict.shared:,} queries in both")
     console.print(
-        f"quality {100 * verdict.before:.2f} -> {100 * verdict.after:.2f}, difference "
-        f"{100 * verdict.versus.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f}), p {verdict.versus.p:.3f}, "
-        f"wins/losses {verdict.versus.wins}/{verdict.versus.losses}" + ("" if verdict.cost is None else f", cost x{verdict.cost:.2f}"), soft_wrap=True,
-    )  # fmt: skip
+        f"quality {100 * verdict.before:.2f} -> {100 * verdict.after:.2f}, difference {100 * gap.difference:+.2f} "
+        f"({100 * low:+.2f} to {100 * high:+.2f}), p {gap.p:.3f}, wins/losses {gap.wins}/{gap.losses}{cost}",
+        soft_wrap=True,
+    )

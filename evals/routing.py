@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from evals.outcomes import OutcomeSet, open_outcomes
-from evals.replay import Reporting, default_of, embed, queries_of
+from evals.replay import Reporting, Took, default_of, embed, queries_of
 from evals.routers import DEFAULT, Replayed, Skipped, baselines, learned
 from experts.protocols import Encoder
 from experts.retrieval.encoders import DEFAULT_MODEL, DEFAULT_RUNTIME, open_encoder
@@ -59,7 +59,7 @@ class Replay:
     encoder: str
     embed_s: float
     embedded: int
-    decide_us: float
+    decide_us: Took
 
     def router(self, name: str) -> Replayed:
         return next(each for each in self.routers if each.name == name)
@@ -85,7 +85,8 @@ def replay(settings: Settings, progress: Progress | None = None) -> Replay:
     )  # fmt: skip
     usual = next(each for each in routers if each.name == DEFAULT)
     progress.step("timing decisions")
-    decide_us = usual.fitted.time(queries) if usual.fitted else float("nan")
+    assert usual.fitted is not None
+    decide_us = usual.fitted.time(queries)
     return Replay(
         settings, embedded.whole, fitted_on, test, queries, (*baselines(fitted_on, test), *routers), tuple(skipped),
         embedded.encoder.fingerprint, embedded.took_s, embedded.count, decide_us,

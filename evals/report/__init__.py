@@ -28,8 +28,9 @@ def report(replay: Replay) -> dict[str, Any]:
         "experts": list(test.outcomes.experts), "cost_unit": test.cost_unit, "rows": rows(replay),
         "curves": {**curves(replay), **({"apgr": pairs["tasks"]} if pairs else {})},
         "fit_s": round(usual.fitted.fit_s, 3) if usual.fitted else None,
-        "decide_us_per_query": round(replay.decide_us, 2), "embed_s": round(replay.embed_s, 3),
-        "embedded": replay.embedded,
+        "decide_us_per_query": round(replay.decide_us.clock, 2), "embed_s": round(replay.embed_s, 3),
+        "embedded": replay.embedded, "fit_cpu_s": round(usual.fitted.fit_cpu_s, 3) if usual.fitted else None,
+        "decide_cpu_us_per_query": round(replay.decide_us.processor, 2),
     }  # fmt: skip
     if usual.decisions is not None:
         quality = usual.decisions.estimates.quality
