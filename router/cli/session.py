@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from experts.errors import ConsiliumError
-from experts.fleet.fleet import Fleet
+from experts.fleet.fleet import POLL_S, Fleet
 from experts.fleet.process import Task
 from router.cli.client import Client
 from router.cli.output import Exit, complain, print_json, status_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 INTERRUPTED = 130
+NOTICE_S = 30.0
 
 READY = """[bold green]Ready[/] after {took:.0f} s: [bold]{url}[/]
 
@@ -79,9 +81,13 @@ class Display:
 
 @dataclass(slots=True)
 class Session:
-    """`tasks` end with the gateway, which listens at `url`; `samples` are asked of `route`."""
+    """`tasks` end with the gateway, which listens at `url`; `samples` are asked of `route`.
+
+    `served` are the experts whose servers are among the tasks.
+    """
 
     tasks: Sequence[Task]
+    served: frozenset[str]
     samples: Sequence[Sample]
     route: str
     url: str
@@ -108,6 +114,7 @@ class Session:
             async with Fleet(self.tasks) as fleet:
                 with watching(show.console, quiet=show.as_json) as watch:
                     await fleet.ready(self.timeout_s, watch)
+                await self._noticed()
                 is_up = not once
                 all_right = await self._shown(fleet, show)
                 if once:
@@ -121,6 +128,17 @@ class Session:
         except ConsiliumError as fault:
             complain(fault)
             return status_of(fault)
+
+    async def _noticed(self) -> None:
+        """Waits until the gateway's own health checks have seen that the servers are up, but not for long."""
+        client = Client(self.url, self.key)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NOTICE_S):
+                while self.served:
+                    rows = (await client.json("GET", "/v1/experts"))["data"]
+                    if self.served <= {row["name"] for row in rows if row["state"]["up"]}:
+                        return
+                    await asyncio.sleep(POLL_S)
 
     async def _shown(self, fleet: Fleet, show: Display) -> bool:
         """Says what to try, and asks the samples; whether every reply was right."""

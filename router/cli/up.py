@@ -13,7 +13,9 @@ import typer
 from router.cli.options import ApiKey, ConfigFile, Json, Outcomes, Registry
 
 if TYPE_CHECKING:
+    from experts.fleet.placement import Server
     from experts.fleet.process import Task
+    from registry.load import Registry as Manifests
     from router.cli.samples import Sample
     from router.config import Config
 
@@ -47,10 +49,12 @@ def up(
       consilium up --pocket --once --json | jq .
     """
     from experts.errors import ConfigError
+    from experts.fleet.placement import place
     from router.cli.output import screen
-    from router.cli.placing import POCKET_URL, pocket_folder
+    from router.cli.placing import POCKET_URL, pocket_folder, residences
     from router.cli.session import Display, Session
     from router.config import check_exposure, load_config
+    from router.local import load_registry
 
     if die_with_parent:
         from experts.fleet.guard import end_with_parent
@@ -68,22 +72,24 @@ def up(
         os.environ[POCKET_URL] = f"http://127.0.0.1:{pocket_port}/v1"
     settings = load_config({"registry": registry, "outcomes": outcomes, "host": host, "port": port}, config)
     check_exposure(settings)
-    tasks = prepared(settings, config, logs.expanduser(), pocket=pocket)
-    samples, route = sampled(settings, pocket=pocket)
+    manifests = load_registry(settings.registry)
+    servers = place(residences(manifests))
+    tasks = prepared(settings, servers, config, logs.expanduser(), pocket=pocket)
+    samples, route = sampled(manifests, pocket=pocket)
+    served = frozenset(name for server in servers for name in server.experts)
     show = Display(screen(errors=json), as_json=json)
-    session = Session(tasks, samples, route, url_of(settings), key or first_key(settings), timeout)
+    session = Session(tasks, served, samples, route, url_of(settings), key or first_key(settings), timeout)
     raise typer.Exit(asyncio.run(session.run(show, once=once)))
 
 
-def prepared(settings: Config, config: Path | None, logs: Path, *, pocket: bool) -> list[Task]:
-    """The processes to start, the gateway last. Raises ConfigError or RegistryError for all that is wrong by now."""
+def prepared(
+    settings: Config, servers: Sequence[Server], config: Path | None, logs: Path, *, pocket: bool
+) -> list[Task]:
+    """The processes to start, the gateway last. Raises ConfigError where vLLM is missing or a port is taken."""
     from experts.fleet.command import installed_engine
-    from experts.fleet.placement import place
     from experts.fleet.process import check_port
-    from router.cli.placing import gateway_task, residences, server_task
-    from router.local import load_registry
+    from router.cli.placing import gateway_task, server_task
 
-    servers = place(residences(load_registry(settings.registry)))
     tasks: list[Task] = []
     if servers:
         engine = installed_engine()
@@ -96,12 +102,10 @@ def prepared(settings: Config, config: Path | None, logs: Path, *, pocket: bool)
     return [*tasks, gateway_task({**flags, "config": config}, url_of(settings), logs)]
 
 
-def sampled(settings: Config, *, pocket: bool) -> tuple[Sequence[Sample], str]:
+def sampled(registry: Manifests, *, pocket: bool) -> tuple[Sequence[Sample], str]:
     """What to ask once all is ready, and the route to ask: `auto`, or the first there is."""
     from router.cli.samples import POCKET, of_registry
-    from router.local import load_registry
 
-    registry = load_registry(settings.registry)
     route = "auto" if "auto" in registry.routes else next(iter(registry.routes))
     return POCKET if pocket else of_registry(registry), route
 
