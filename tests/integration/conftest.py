@@ -22,6 +22,7 @@ from router.http.app import Gateway
 from router.keys import Keys
 from router.local import load_registry, open_router
 from router.outcomes import Outcomes
+from router.records import Recording
 from router.telemetry import Log, Telemetry
 
 
@@ -71,20 +72,22 @@ def listening() -> socket.socket:
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """`await start(registry_text, keys=…, outcomes=…, headers=…, **Gateway fields)`; stopped after the test."""
+    """`await start(registry_text, keys=…, outcomes=…, recording=…, **Gateway fields)`; stopped after the test."""
     numbers = count()
     async with AsyncExitStack() as stack:
 
         async def begin(
             text: str, *, keys: Keys | None = None, outcomes: Outcomes | None = None,
-            headers: dict[str, str] | None = None, redis_url: str | None = None, **fields: Any,
+            headers: dict[str, str] | None = None, redis_url: str | None = None, recording: Recording | None = None,
+            artifact: Path | None = None, **fields: Any,
         ) -> Served:  # fmt: skip
             path = tmp_path / f"registry-{next(numbers)}.yaml"
             path.write_text(text)
             log = io.StringIO()
             router = await stack.enter_async_context(
-                open_router(load_registry(path), outcomes=outcomes, redis_url=redis_url, telemetry=Telemetry(Log(log)))
-            )
+                open_router(load_registry(path), outcomes=outcomes, redis_url=redis_url, telemetry=Telemetry(Log(log)),
+                            recording=recording, artifact=artifact)
+            )  # fmt: skip
             gateway = Gateway(router, router.ledger, keys or Keys(), path, **fields)
             listener = listening()
             server = uvicorn.Server(
