@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
 
-LONGEST = 192
+LONGEST = 160
 """Most characters of an answer; the longest worked answer has about 140."""
 
 
@@ -35,7 +35,7 @@ def load(weights: Path, name: str, *, merged: bool = True) -> Any:
 
 
 @torch.inference_mode()
-def replies(model: Any, prompts: Sequence[str], batch: int = 64, longest: int = LONGEST) -> list[Reply]:
+def replies(model: Any, prompts: Sequence[str], batch: int = 160, longest: int = LONGEST) -> list[Reply]:
     """The greedy answer to each prompt, as the chat template poses it. Prompts are plain ASCII text."""
     asked = [dialogue(prompt.strip())[0] for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(asked[index]))

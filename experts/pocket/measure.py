@@ -35,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--weights", type=Path, default=HERE / "weights", help="folder of the base and the adapters")
     words.add_argument("--out", type=Path, default=HERE, help="folder of the results")
     words.add_argument("--work", type=Path, default=Path("build/pocket"), help="folder of the training's timings")
-    words.add_argument("--n", type=int, default=240, help="held-out questions of each skill")
-    words.add_argument("--train", type=int, default=160, help="outcomes of train wordings, of each skill")
-    words.add_argument("--validation", type=int, default=64, help="outcomes of validation wordings, of each skill")
+    words.add_argument("--n", type=int, default=200, help="held-out questions of each skill")
+    words.add_argument("--train", type=int, default=150, help="outcomes of train wordings, of each skill")
+    words.add_argument("--validation", type=int, default=60, help="outcomes of validation wordings, of each skill")
     words.add_argument("--model", action="append", choices=MODELS, help="only print these models' held-out scores")
     words.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     return words

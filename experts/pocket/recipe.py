@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false
 # (torch, transformers and peft leave parts of their signatures untyped)
 
+import json
 from pathlib import Path
 from random import Random
 
@@ -66,8 +67,11 @@ def train(name: str, plan: dict[str, float], out: Path, work: Path, *, resume: b
         if weight.requires_grad:
             weight.data = weight.data.bfloat16()
     model.peft_config["default"].base_model_name_or_path = "experts/pocket/weights/base"
-    model.save_pretrained(out / name)
+    model.save_pretrained(str(out / name))
     (out / name / "README.md").unlink(missing_ok=True)
+    described = out / name / "adapter_config.json"
+    config = json.loads(described.read_text()) | {"target_modules": LAYERS}
+    described.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return spent
 
 

@@ -27,6 +27,10 @@ POOL = 16
 """Batches drawn together, so that each batch can have examples of nearly one length."""
 
 
+WIDTH_STEP = 32
+"""Batches are padded to a multiple of this, so that kernels and memory are reused and not made for every length."""
+
+
 class Example(NamedTuple):
     """A question and its worked answer; the loss leaves out the `known` first characters of the answer."""
 
@@ -62,7 +66,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         silent = len(question) + example.known
         ids = question + answer
         rows.append((ids, [-100] * silent + ids[silent:]))
-    width = max(len(ids) for ids, _ in rows)
+    width = -(-max(len(ids) for ids, _ in rows) // WIDTH_STEP) * WIDTH_STEP + 1
     ids = torch.tensor([ids + [IDS[PAD]] * (width - len(ids)) for ids, _ in rows])
     labels = torch.tensor([marks + [-100] * (width - len(marks)) for _, marks in rows])
     return Batch(ids, labels)

@@ -8,7 +8,7 @@ import pytest
 
 from experts.pocket import drills, judge, steps
 from experts.pocket.questions import SKILLS, Question, final_answer, questions, right
-from experts.pocket.skills import calc, geo, phrasing, sql, text, units
+from experts.pocket.skills import calc, geo, phrasing, sql, sql_words, text, units
 from experts.pocket.skills.split import part
 from experts.pocket.vocabulary import CHARACTERS, decode, encode
 
@@ -33,21 +33,30 @@ def test_questions_are_deterministic_unique_and_right(skill: str, split: str) ->
 
 def _all_cores() -> dict[str, phrasing.Cores]:
     cores = {"units": units._CORES, "degrees": units._DEGREES}  # pyright: ignore[reportPrivateUsage]
-    for module in (calc, text, geo, sql):
+    for module in (calc, text, geo):
         for name, group in module._CORES.items():  # pyright: ignore[reportPrivateUsage]
             cores[f"{module.__name__} {name}"] = group
-    return cores
+    return cores | {f"sql {name}": group for name, group in sql_words.CORES.items()}
 
 
 @pytest.mark.parametrize("name", list(_all_cores()))
 def test_wordings_of_the_splits_are_disjoint_and_many(name: str) -> None:
     cores = _all_cores()[name]
+    rng = Random(name)
+    trained = {phrasing.chosen(cores, "train", rng) for _ in range(3000)}
     assert len(set(cores.train)) >= 15
     assert len(cores.test) >= 4
-    assert not set(cores.train) & {*cores.validation, *cores.test}
+    assert len(trained) >= 15
+    assert not trained & {*cores.validation, *cores.test}
     assert not set(cores.validation) & set(cores.test)
-    fields = {field for core in (*cores.train, *cores.test) for _, field, _, _ in Formatter().parse(core) if field}
+    fields = {field for core in (*trained, *cores.test) for _, field, _, _ in Formatter().parse(core) if field}
     assert fields <= {"a", "b", "name", "other", "things", "w", "l", "n", "nth", "v", "t", "c", "k", "s", "g"}
+
+
+def test_choices_are_spelled_out() -> None:
+    assert phrasing.expansions("[a|b] c[| d]?") == {"a c?", "a c d?", "b c?", "b c d?"}
+    held = phrasing.Cores(("[say|spell] it",), (), ("say it",))
+    assert {phrasing.chosen(held, "train", Random(seed)) for seed in range(20)} == {"spell it"}
 
 
 @pytest.mark.parametrize("skill", SKILLS)
@@ -75,9 +84,13 @@ def test_arithmetic_is_right(split: str) -> None:
     for question in questions("calc", split, 400):
         a, sign, b = question.worked.split("\n", 1)[0].split()
         x, y = int(a), int(b)
-        expected = {"+": x + y, "-": x - y, "x": x * y, "/": x / y}[sign]
-        assert question.answer == str(int(expected))
-        assert expected == int(expected) >= 0
+        if sign == "/":
+            quotient, _, rest = question.answer.partition(" remainder ")
+            assert int(quotient) * y + int(rest or 0) == x
+            assert 0 <= int(rest or 0) < y
+            assert split == "train" or not rest
+        else:
+            assert int(question.answer) == {"+": x + y, "-": x - y, "x": x * y}[sign] >= 0
         assert {int(number) for number in re.findall(r"\d+", question.prompt)} == {x, y}
 
 
@@ -155,6 +168,15 @@ def test_conversions_are_right() -> None:
                 number = float(value.answer.split()[0])
                 assert number == pytest.approx(float(value.amount) * SIZES[value.unit] / SIZES[value.target])
                 assert not value.answer.split()[0].endswith(".")
+
+
+def test_uneven_degrees_are_rounded() -> None:
+    rng = Random(6)
+    for _ in range(200):
+        value = units._uneven(rng)  # pyright: ignore[reportPrivateUsage]
+        celsius = (int(value.amount) - 32) / 1.8
+        assert value.answer.removeprefix("about ") == f"{round(celsius)} C"
+        assert value.answer.startswith("about ") == (celsius != round(celsius))
 
 
 def test_countries_are_complete_and_consistent() -> None:

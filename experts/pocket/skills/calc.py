@@ -1,14 +1,14 @@
 """Integer arithmetic with worked steps: sums and differences to three digits, small products, exact quotients.
 
-Products are of a number up to three digits with one digit, or of two two-digit numbers; quotients are whole, of a
-number up to three digits by one digit; differences are not negative.
+Products are of a number up to three digits with one digit, or of two two-digit numbers; quotients are of a number up
+to three digits by one digit, and whole where they are measured; differences are not negative.
 """
 
 from dataclasses import dataclass
 from random import Random
 
 from experts.pocket import steps
-from experts.pocket.skills.phrasing import Cores, wrapped
+from experts.pocket.skills.phrasing import Cores, chosen, wrapped
 from experts.pocket.skills.split import Split, drawn
 
 SIGNS: dict[str, str] = {"add": "+", "subtract": "-", "multiply": "x", "divide": "/"}
@@ -42,7 +42,8 @@ class Sum:
             case "multiply":
                 return str(self.a * self.b)
             case _:
-                return str(self.a // self.b)
+                quotient, rest = divmod(self.a, self.b)
+                return f"{quotient} remainder {rest}" if rest else str(quotient)
 
     @property
     def worked(self) -> str:
@@ -77,8 +78,16 @@ def _sum(rng: Random) -> Sum:
             a, b = _number(rng), rng.randint(2, 9)
             return Sum(operation, b, a) if a < 10 and rng.random() < 0.5 else Sum(operation, a, b)
         case _:
-            b = rng.randint(2, 9)
-            return Sum(operation, b * rng.randint(2, 999 // b), b)
+            return _quotient(rng)
+
+
+def _quotient(rng: Random) -> Sum:
+    b = rng.randint(2, 9)
+    return Sum("divide", b * rng.randint(2, 999 // b), b)
+
+
+def _uneven(rng: Random) -> Sum:
+    return Sum("divide", rng.randint(10, 999), rng.randint(2, 9))
 
 
 def values(rng: Random, split: Split) -> Sum:
@@ -174,9 +183,15 @@ _THINGS = ("apples", "books", "coins", "pens", "cards", "stamps", "shells", "mar
 
 
 def draw(rng: Random, split: Split) -> tuple[str, str, str]:
-    """A question, its answer, and the worked text."""
+    """A question, its answer, and the worked text; training has more quotients.
+
+    Those have remainders: the steps of a whole quotient, such as 53 / 8, come from few dividends, and from none in
+    training when these are held out.
+    """
     value = values(rng, split)
-    said = wrapped(rng.choice(_CORES[value.operation].of(split)), split, rng)
+    if split == "train" and rng.random() < 0.25:
+        value = drawn(rng, split, _uneven, lambda quotient: quotient.key)
+    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng)
     name, other = rng.sample(_NAMES, 2)
     prompt = said.format(a=value.a, b=value.b, name=name, other=other, things=rng.choice(_THINGS))
     return prompt, value.answer, value.worked

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from experts.pocket import steps
-from experts.pocket.skills.phrasing import Cores, wrapped
+from experts.pocket.skills.phrasing import Cores, chosen, wrapped
 from experts.pocket.skills.split import Split
 
 _DATA = Path(__file__).parent.parent / "data"
@@ -150,7 +150,7 @@ def facts() -> tuple[Fact, ...]:
 def ask(fact: Fact, rng: Random, split: Split) -> tuple[str, str, str]:
     """A question for this fact, its answer, and the worked text."""
     name, capital = fact.country.name, fact.country.capital
-    said = wrapped(rng.choice(_CORES[fact.relation].of(split)), split, rng)
+    said = wrapped(chosen(_CORES[fact.relation], split, rng), split, rng)
     article = "the " if name in _ARTICLE and rng.random() < 0.7 else ""
     if rng.random() < 0.15:
         name, capital = name.lower(), capital.lower()

@@ -1,12 +1,14 @@
 """Ways of asking. A skill writes cores; this module wraps them in the manners of speech.
 
-A core that ends with `?` is a question, one that begins with `the ` or `{` is a noun phrase, any other is a command.
-Each split has its own cores and, beside the plain ones, its own wrappings: no test wording occurs in training.
-Training text also gets greetings, slips of the finger and lower case, so that the models learn to look for the words
-that matter.
+A training core may hold choices, `[a|b|]`; the held-out cores are kept out of what they spell. A core that ends with
+`?` is a question, one that begins with `the ` or `{` is a noun phrase, any other is a command. Each split has its own
+cores and, beside the plain ones, its own wrappings: no test wording occurs in training. Training text also gets
+greetings, slips of the finger and lower case, so that the models learn to look for the words that matter.
 """
 
+import re
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 
 from experts.pocket.skills.split import Split
@@ -57,6 +59,34 @@ _GREETINGS = (
     "Hi!", "Hello!", "Hello,", "Hi there,", "Good morning.", "OK,", "Hey!", "Dear assistant,", "Excuse me,",
     "Thanks for your help.", "Hi, I have a task for you.", "Listen,", "Alright,", "Sorry to ask,",
 )  # fmt: skip
+
+
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+
+
+def expansions(core: str) -> set[str]:
+    """Everything that a core with choices can spell."""
+    spelled: set[str] = set()
+    parts = _CHOICE.split(core)
+    for chosen in product(*(part.split("|") for part in parts[1::2])):
+        said = "".join(f"{plain}{word}" for plain, word in zip(parts[::2], (*chosen, ""), strict=True))
+        spelled.add(_tidy(said))
+    return spelled
+
+
+def _tidy(core: str) -> str:
+    return re.sub(r" +", " ", core).replace(" ?", "?").strip()
+
+
+def chosen(cores: Cores, split: Split, rng: Random) -> str:
+    """One core of a split, its choices made; in training never one that is held out."""
+    while True:
+        core = rng.choice(cores.of(split))
+        if "[" not in core:
+            return core
+        spelled = _tidy(_CHOICE.sub(lambda found: rng.choice(found[1].split("|")), core))
+        if spelled not in cores.validation and spelled not in cores.test:
+            return spelled
 
 
 def wrapped(core: str, split: Split, rng: Random) -> str:

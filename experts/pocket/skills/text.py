@@ -7,7 +7,7 @@ from random import Random
 from string import ascii_lowercase
 
 from experts.pocket import steps
-from experts.pocket.skills.phrasing import Cores, wrapped
+from experts.pocket.skills.phrasing import Cores, chosen, wrapped
 from experts.pocket.skills.split import Split, part
 
 OPERATIONS: tuple[str, ...] = ("reverse", "sort", "count", "length", "upper", "lower", "letter")
@@ -79,9 +79,9 @@ def _word(rng: Random, split: Split) -> str:
     return rng.choice(words(split))
 
 
-def values(rng: Random, split: Split) -> Spelling:
+def values(rng: Random, split: Split, operations: tuple[str, ...] = OPERATIONS) -> Spelling:
     """An operation and its word; training has strings of random letters beside its share of the words."""
-    operation = rng.choice(OPERATIONS)
+    operation = rng.choice(operations)
     word = _word(rng, split)
     match operation:
         case "count":
@@ -101,15 +101,27 @@ def drill(rng: Random) -> str:
     return values(rng, "train").worked
 
 
+_W = "[{w}|the word {w}]"
+_IN_UPPER = "in [upper case|uppercase|capitals|capital letters|all caps|upper case letters|big letters]"
+_IN_LOWER = "in [lower case|lowercase|small letters|lower case letters|all lower case|little letters]"
+_TO_UPPER = "[to|into] [upper case|uppercase|capitals|capital letters|all caps|upper case letters]"
+_TO_LOWER = "[to|into] [lower case|lowercase|small letters|lower case letters|all lower case]"
+_BACK = "[backwards|in reverse|from right to left|from back to front|in reverse order]"
+_A_TO_Z = "[in alphabetical order|alphabetically|from a to z|in sorted order|in order of the alphabet]"
+
 _CORES: dict[str, Cores] = {
     "reverse": Cores(
         train=(
-            "reverse {w}", "reverse the word {w}", "spell {w} backwards", "spell the word {w} backwards",
-            "write {w} backwards", "{w} spelled backwards", "{w} backwards", "the reverse of {w}",
-            "the word {w} in reverse", "how do you spell {w} backwards?", "how is {w} written backwards?",
-            "turn the word {w} around", "the letters of {w} in reverse order", "write {w} in reverse",
-            "write the letters of {w} in reverse order", "read {w} from right to left", "flip the word {w}",
-            "what do you get if you reverse {w}?", "what does {w} read backwards?",
+            f"[reverse|flip|turn around|invert] {_W}", f"[reverse|flip|turn around] the letters [of|in] {_W}",
+            f"[write|spell|say|read|put|show|print] {_W} {_BACK}", f"[write|spell|say|type] {_W} {_BACK}",
+            f"[write|spell|list|put|show|say] the letters [of|in] {_W} {_BACK}",
+            f"{{w}} [{_BACK[1:-1]}|reversed|spelled backwards|written backwards|spelled in reverse]",
+            f"the word {{w}} [{_BACK[1:-1]}|reversed|spelled backwards|read backwards|turned around]",
+            f"the [reverse|reversal|reversed form|mirror image] of {_W}", f"the letters [of|in] {_W} {_BACK}",
+            f"how do you [spell|write|say|read] {_W} {_BACK}?", f"how is {_W} [spelled|written|read] {_BACK}?",
+            f"what do you get if you [reverse|flip|turn around] {_W}?", f"what [does|would] {_W} read {_BACK}?",
+            f"what is {_W} [spelled|written|read] {_BACK}?", f"what is {_W} {_BACK}?",
+            f"turn {_W} [around|backwards|back to front]", f"how does {_W} [look|sound|read] [in reverse|reversed]?",
         ),
         validation=("the word {w} spelled backwards", "write the word {w} from right to left"),
         test=(
@@ -119,13 +131,18 @@ _CORES: dict[str, Cores] = {
     ),
     "sort": Cores(
         train=(
-            "sort the letters of {w}", "sort the letters in {w}", "put the letters of {w} in alphabetical order",
-            "the letters of {w} in alphabetical order", "arrange the letters of {w} alphabetically",
-            "order the letters of {w} from a to z", "the letters of {w} sorted", "sort {w} alphabetically",
-            "the letters of the word {w} from a to z", "sort the word {w} by its letters", "the sorted letters of {w}",
-            "arrange the letters of the word {w} in alphabetical order", "write the letters of {w} alphabetically",
-            "what do you get if you sort the letters of {w}?", "order {w} alphabetically",
-            "how do the letters of {w} look in alphabetical order?",
+            f"[sort|order|arrange] the letters [of|in] {_W} [{_A_TO_Z[1:-1]}|]", f"sort the letters [of|in] {_W}",
+            f"[sort|order|alphabetize] {_W} [alphabetically|by letter|by its letters|]",
+            f"[put|write|list|bring|show] the letters [of|in] {_W} {_A_TO_Z}",
+            f"[put|write|list|show|say] the letters [of|in] {_W} [sorted|ordered|arranged] {_A_TO_Z}",
+            f"the letters [of|in] {_W} {_A_TO_Z}", f"the letters [of|in] {_W} [sorted|ordered|arranged] {_A_TO_Z}",
+            f"the [sorted|ordered|alphabetized] letters [of|in] {_W}", f"the letters [of|in] {_W} sorted",
+            f"the [alphabetical|sorted] order of the letters [of|in] {_W}", f"{{w}} [sorted|ordered] {_A_TO_Z}",
+            "{w} [with its letters|with all letters] [sorted|ordered|in alphabetical order]",
+            f"what do you get if you [sort|order|arrange] the letters [of|in] {_W}?",
+            f"how do the letters [of|in] {_W} [look|go] {_A_TO_Z}?", f"alphabetize the letters [of|in] {_W}",
+            f"how do you [sort|order|arrange] the letters [of|in] {_W} {_A_TO_Z}?",
+            f"what [is|would be] {_W} with its letters [sorted|ordered] {_A_TO_Z}?",
         ),
         validation=("sort the letters of the word {w} alphabetically", "the letters in {w} sorted from a to z"),
         test=(
@@ -135,13 +152,21 @@ _CORES: dict[str, Cores] = {
     ),
     "count": Cores(
         train=(
-            "how many times does {l} occur in {w}?", "how many times does the letter {l} appear in {w}?",
-            "how many {l}s are in {w}?", "how many {l}'s are there in {w}?", "count the letter {l} in {w}",
-            "count the {l}s in {w}", "the number of {l}s in {w}", "how often does {l} occur in {w}?",
-            "how many letters {l} does {w} have?", "the number of times {l} occurs in {w}",
-            "count how often {l} appears in {w}", "how many {l}s does the word {w} have?",
-            "how often is {l} in the word {w}?", "count how many times {l} is in {w}",
-            "how many times is the letter {l} used in {w}?", "the number of letters {l} in the word {w}",
+            f"how [many times|often] does [{{l}}|the letter {{l}}] [occur|appear|show up|come up] in {_W}?",
+            f"how [many times|often] is [{{l}}|the letter {{l}}] [used|found|present|written] in {_W}?",
+            f"how [many times|often] do you [see|find|use|write] [{{l}}|the letter {{l}}] in {_W}?",
+            f"how many [{{l}}s|{{l}}'s] are [|there ]in {_W}?",
+            f"how many {{l}}s does {_W} [have|contain]?",
+            f"how many [{{l}}s|{{l}}'s] does {_W} [have|contain|use|include]?",
+            f"count [{{l}}|the letter {{l}}|the letters {{l}}|every {{l}}|each {{l}}] in {_W}",
+            f"count [the|all|all the] [{{l}}s|{{l}}'s|letters {{l}}] [in|of] {_W}",
+            f"count how [often|many times] [{{l}}|the letter {{l}}] [is|occurs|appears|shows up] in {_W}",
+            f"the [number|count|amount] of [{{l}}s|{{l}}'s|letters {{l}}] in {_W}",
+            f"the number of times [{{l}} occurs|{{l}} appears|{{l}} is used|the letter {{l}} occurs] in {_W}",
+            f"how often [is|can you find] [{{l}}|the letter {{l}}] in {_W}?", f"count the {{l}}s in {_W}",
+            f"how many times does {_W} [contain|use|include] [{{l}}|the letter {{l}}]?",
+            f"in {_W}, how [often|many times] does [{{l}}|the letter {{l}}] [occur|appear]?",
+            f"how many of the letters [in|of] {_W} are {{l}}?",
         ),
         validation=("how often does {l} appear in {w}?", "count the letter {l} in the word {w}"),
         test=(
@@ -151,12 +176,16 @@ _CORES: dict[str, Cores] = {
     ),
     "length": Cores(
         train=(
-            "how many letters does {w} have?", "how many letters are in {w}?",
-            "how many letters are there in the word {w}?", "the number of letters in {w}", "the length of {w}",
-            "count the letters in {w}", "count the letters of {w}", "how long is the word {w}?",
-            "how many characters does {w} have?", "the number of characters in the word {w}", "how long is {w}?",
-            "count the characters in {w}", "how many letters does it take to write {w}?",
-            "count how many letters {w} has", "the length of {w} in letters", "how many letters long is {w}?",
+            f"how many [letters|characters] are [|there ]in {_W}?", f"how many [letters|characters] has {_W} got?",
+            f"how many [letters|characters] does {_W} [have|contain|use|consist of|include]?",
+            f"how many letters does {_W} [have|contain|consist of]?", f"how many letters make up {_W}?",
+            f"the [number|count|amount] of [letters|characters] [in|of] {_W}", f"the [length|size] of {_W}",
+            f"the length of {_W} [in letters|in characters]", f"[find|measure|say] the length of {_W}",
+            f"count [|all ]the [letters|characters] [in|of] {_W}", f"count how many [letters|characters] {_W} has",
+            f"how long is {_W} [|in letters|in characters]?", f"how many [letters|characters] long is {_W}?",
+            f"how many [letters|characters] does it take to [write|spell] {_W}?", f"what length does {_W} have?",
+            f"count how many [letters|characters] are in {_W}", f"the total number of letters [in|of] {_W}",
+            f"in {_W}, how many [letters|characters] are there?", f"how many letters do you need for {_W}?",
         ),
         validation=("how many letters does the word {w} have?", "the length of the word {w}"),
         test=(
@@ -166,11 +195,14 @@ _CORES: dict[str, Cores] = {
     ),
     "upper": Cores(
         train=(
-            "write {w} in upper case", "{w} in capital letters", "convert {w} to uppercase", "{w} in upper case",
-            "capitalize all letters of {w}", "put {w} in capitals", "make {w} all caps", "uppercase {w}",
-            "change {w} to upper case", "the word {w} in capital letters", "write {w} in capital letters",
-            "write {w} with capital letters only", "turn {w} into upper case", "how is {w} written in capitals?",
-            "the upper case form of {w}", "how do you write {w} in upper case?", "convert the word {w} to all capitals",
+            f"[write|put|show|say|type|spell|print] {_W} {_IN_UPPER}", f"[write|type|spell] {_W} {_IN_UPPER}",
+            f"[convert|change|turn|transform|put] {_W} {_TO_UPPER}", f"[change|convert] {_W} {_TO_UPPER}",
+            f"{{w}} {_IN_UPPER}", f"the word {{w}} {_IN_UPPER}", f"the word {{w}} [written|spelled] {_IN_UPPER}",
+            f"make {_W} [upper case|all caps|uppercase|all capitals]", f"[uppercase|capitalize|upper case] {_W}",
+            f"[uppercase|capitalize] [all|all the|the] letters [of|in] {_W}", f"make all letters of {_W} [big|capital]",
+            f"the [upper case|uppercase|capital] [form|version] of {_W}", f"write {_W} with [big|capital] letters only",
+            f"how [do|would] you [write|spell|type] {_W} {_IN_UPPER}?", f"how is {_W} [written|spelled] {_IN_UPPER}?",
+            f"what is {_W} {_IN_UPPER}?", f"what does {_W} look like {_IN_UPPER}?",
         ),
         validation=("write the word {w} in capitals", "change {w} to capital letters"),
         test=(
@@ -180,11 +212,15 @@ _CORES: dict[str, Cores] = {
     ),
     "lower": Cores(
         train=(
-            "write {w} in lower case", "{w} in small letters", "convert {w} to lowercase", "{w} in lower case",
-            "make all letters of {w} small", "put {w} in small letters", "make {w} all lower case", "lowercase {w}",
-            "change {w} to lower case", "the word {w} in small letters", "write {w} in small letters",
-            "write {w} with small letters only", "turn {w} into lower case", "how is {w} written in small letters?",
-            "the lower case form of {w}", "how do you write {w} in lower case?", "convert the word {w} to lower case",
+            f"[write|put|show|say|type|spell|print] {_W} {_IN_LOWER}", f"[write|type|spell] {_W} {_IN_LOWER}",
+            f"[convert|change|turn|transform|put] {_W} {_TO_LOWER}", f"[change|convert] {_W} {_TO_LOWER}",
+            f"{{w}} {_IN_LOWER}", f"the word {{w}} {_IN_LOWER}", f"the word {{w}} [written|spelled] {_IN_LOWER}",
+            f"make {_W} [lower case|all small|lowercase|all lower case]", f"[lowercase|lower case|uncapitalize] {_W}",
+            f"[lowercase|uncapitalize] [all|all the|the] letters [of|in] {_W}",
+            f"make all letters of {_W} [small|little]",
+            f"the [lower case|lowercase|small] [form|version] of {_W}", f"write {_W} with small letters only",
+            f"how [do|would] you [write|spell|type] {_W} {_IN_LOWER}?", f"how is {_W} [written|spelled] {_IN_LOWER}?",
+            f"what is {_W} {_IN_LOWER}?", f"what does {_W} look like {_IN_LOWER}?",
         ),
         validation=("write the word {w} in small letters", "change {w} to small letters"),
         test=(
@@ -194,12 +230,16 @@ _CORES: dict[str, Cores] = {
     ),
     "letter": Cores(
         train=(
-            "the {nth} letter of {w}", "the {nth} letter in {w}", "which letter is {nth} in {w}?", "letter {n} of {w}",
-            "what is letter number {n} of {w}?", "the letter at position {n} of {w}", "find the {nth} letter of {w}",
-            "which is the {nth} letter of {w}?", "give the {nth} letter of the word {w}", "the {nth} character of {w}",
-            "what letter is at position {n} in {w}?", "which letter comes {nth} in {w}?", "get letter {n} of {w}",
-            "letter number {n} in the word {w}", "the {nth} letter of the word {w}",
-            "which letter of {w} is the {nth}?",
+            f"the {{nth}} [letter|character] [of|in] {_W}", f"the {{nth}} letter [of|in] {_W}",
+            f"[find|give|get|name|say|show] the {{nth}} [letter|character] [of|in] {_W}",
+            f"[which|what] is the {{nth}} [letter|character] [of|in] {_W}?", f"[which|what] letter is {{nth}} in {_W}?",
+            f"[which|what] letter [is|comes|stands] at [position|place] {{n}} [of|in] {_W}?",
+            f"[which|what] letter [comes|stands|is written] {{nth}} in {_W}?", f"letter {{n}} [of|in] {_W}",
+            f"[what|which] is letter number {{n}} [of|in] {_W}?", f"[get|find|name|say] letter {{n}} [of|in] {_W}",
+            f"letter number {{n}} [of|in] {_W}", f"the [letter|character] at [position|place] {{n}} [of|in] {_W}",
+            f"[find|get|show] letter number {{n}} [of|in] {_W}", f"[which|what] letter of {_W} is the {{nth}}?",
+            f"what letter does {_W} have at [position|place] {{n}}?", f"in {_W}, which letter is the {{nth}}?",
+            f"the [letter|character] that [is|comes] {{nth}} in {_W}",
         ),
         validation=("which is the {nth} letter in the word {w}?", "the letter at position {n} in the word {w}"),
         test=(
@@ -212,6 +252,9 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
              "twelfth")  # fmt: skip
 
 
+_LESSONS = (*OPERATIONS, "reverse", "sort", "sort", "count", "count")
+
+
 def _ordinal(place: int, rng: Random) -> str:
     if rng.random() < 0.5:
         return _ORDINALS[place - 1]
@@ -219,9 +262,9 @@ def _ordinal(place: int, rng: Random) -> str:
 
 
 def draw(rng: Random, split: Split) -> tuple[str, str, str]:
-    """A question, its answer, and the worked text."""
-    value = values(rng, split)
-    said = wrapped(rng.choice(_CORES[value.operation].of(split)), split, rng)
+    """A question, its answer, and the worked text; training has more of what is hardest to learn."""
+    value = values(rng, split, _LESSONS if split == "train" else OPERATIONS)
+    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng)
     quote = rng.choice(("{}", "{}", '"{}"', "'{}'"))
     mark = rng.choice(("{}", "{}", '"{}"', "'{}'")) if "{l}s" not in said and "{l}'s" not in said else "{}"
     prompt = said.format(

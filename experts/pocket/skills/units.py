@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 
 from experts.pocket import steps
-from experts.pocket.skills.phrasing import Cores, wrapped
+from experts.pocket.skills.phrasing import Cores, chosen, wrapped
 from experts.pocket.skills.split import Split, drawn
 
 METRIC: dict[tuple[str, str], int] = {
@@ -47,7 +47,8 @@ class Conversion:
     @property
     def worked(self) -> str:
         lines, value = self._solved()
-        answer = value if self.kind == "clock" else f"{value} {self.target}"
+        about = "about " if self.target == "C" and (int(self.amount) - 32) % 9 else ""
+        answer = value if self.kind == "clock" else f"{about}{value} {self.target}"
         return steps.work(self.problem, lines, answer)
 
     def _solved(self) -> tuple[list[str], str]:
@@ -80,10 +81,12 @@ class Conversion:
             return [*steps.multiply(degrees, 18), f"{degrees * 18}", *steps.add(degrees * 18, 320), value], (
                 steps.tidy(value)
             )
-        ninths = (degrees - 32) // 9
-        return [*steps.subtract(degrees, 32), *steps.divide(degrees - 32, 9), f"{ninths}x5={ninths * 5}"], str(
-            ninths * 5
-        )
+        ninths, rest = divmod(degrees - 32, 9)
+        lines = [*steps.subtract(degrees, 32), *steps.divide(degrees - 32, 9), f"{ninths}x5={ninths * 5}"]
+        value = ninths * 5 + round(rest * 5 / 9)
+        if rest:
+            lines.append(f"{ninths * 5}+{value - ninths * 5}={value}")
+        return lines, str(value)
 
 
 def _amount(rng: Random, places: int) -> str:
@@ -113,6 +116,10 @@ def _conversion(rng: Random) -> Conversion:
             return Conversion("temperature", str(rng.randint(1, 99)), "C", target)
 
 
+def _uneven(rng: Random) -> Conversion:
+    return Conversion("temperature", str(rng.randint(33, 572)), "F", "C")
+
+
 def values(rng: Random, split: Split) -> Conversion:
     """A conversion from the split's share of all amounts."""
     return drawn(rng, split, _conversion, lambda value: value.key)
@@ -125,13 +132,25 @@ def drill(rng: Random) -> str:
 
 _CORES = Cores(
     train=(
-        "convert {v} to {t}", "{v} in {t}", "{v} to {t}", "{v} as {t}", "{v} converted to {t}",
-        "how many {t} are {v}?", "how many {t} are in {v}?", "how many {t} are there in {v}?", "how many {t} is {v}?",
-        "how much is {v} in {t}?", "change {v} into {t}", "change {v} to {t}", "express {v} in {t}",
-        "turn {v} into {t}", "write {v} in {t}", "write {v} as {t}", "how many {t} make {v}?",
-        "I have {v}. how many {t} is that?",
-        "the number of {t} in {v}", "what is {v} in {t}?", "how many {t} does {v} have?", "{v}: how many {t}?",
-        "say {v} in {t}", "if something is {v}, how many {t} is it?", "what do you get if you convert {v} to {t}?",
+        "[convert|change|turn|transform] {v} [to|into|in] {t}", "[convert|change|turn] {v} [to|into] {t}",
+        "[convert|change|turn|transform] {v} [so that you get|to get|to have|and say it in|over to|to the unit] {t}",
+        "[express|write|say|state|show|put] {v} [in|as|using|in the unit|in terms of|as a number of] {t}",
+        "{v} [in|to|as|into] {t}", "{v} [converted to|written in|in terms of|when converted to] {t}",
+        "{v} [as a number of|stated in|changed to|turned into|measured in|said in] {t}",
+        "how many {t} [are|is|are in|are there in|make|make up|correspond to|equal|fit in|go into|would be] {v}?",
+        "how many {t} [do|does] {v} [have|contain|equal|amount to|correspond to]?", "how many {t} [are|are in] {v}?",
+        "how much is {v} [in|when written in|as|in terms of|when you turn it into|when converted to] {t}?",
+        "I have {v}[.|,|:] how many {t} is [that|it]?", "{v} of it: how many {t} is that?",
+        "[something|a thing|it] [is|measures|takes] {v}[,|.|:] how many {t} is [that|it]?",
+        "the [number|amount|count] of {t} [in|that make|that are in|for|equal to|you get from] {v}",
+        "the [equivalent|amount|value] of {v} [as|in terms of|written in|when said in] {t}", "the {t} in {v}",
+        "what is {v} [in|as|in terms of|written in|when converted to|when it is said in] {t}?",
+        "what do you get if you [convert|change|turn] {v} [to|into] {t}?", "{v}[:|,] how many {t} is [that|it]?",
+        "{v} [equals|makes|corresponds to|is equal to|amounts to|gives] how many {t}?", "{v}: how many {t}?",
+        "if [something|a thing|it] [is|takes|measures] {v}, how many {t} is [it|that]?",
+        "[find|give|compute|work out] how many {t} [are in|make|there are in|you get from] {v}",
+        "[find|give|compute] the [number|amount] of {t} in {v}", "in {t}, [how much|what] is {v}?",
+        "using {t}, [how much|what] is {v}?", "[given|you have] {v}, how many {t} [are there|do you have|is it]?",
     ),
     validation=("the value of {v} in {t}", "how many {t} do you have in {v}?", "convert {v} so that it is in {t}"),
     test=(
@@ -141,12 +160,17 @@ _CORES = Cores(
 )  # fmt: skip
 _DEGREES = Cores(
     train=(
-        "convert {v} to {t}", "{v} in {t}", "{v} to {t}", "{v} as {t}", "{v} converted to {t}",
-        "how much is {v} in {t}?",
-        "change {v} into {t}", "change {v} to {t}", "express {v} in {t}", "turn {v} into {t}", "write {v} in {t}",
-        "what is {v} in {t}?", "how hot is {v} in {t}?", "it is {v}. what is that in {t}?",
-        "the temperature {v} in {t}",
-        "what do you get if you convert {v} to {t}?", "if it is {v} outside, how much is it in {t}?",
+        "[convert|change|turn|transform] {v} [to|into|in] {t}", "[convert|change|turn] {v} [to|into] {t}",
+        "[convert|change|turn] {v} [so that you get|to get|to have|and say it in|over to|to the scale] {t}",
+        "[express|write|say|state|show|put] {v} [in|as|using|on the scale|in terms of] {t}", "{v} [in|to|as|into] {t}",
+        "{v} [converted to|written in|in terms of|when converted to|changed to|turned into|said in] {t}",
+        "how [much|hot|warm|cold] is {v} [in|as|in terms of|when converted to|when written in] {t}?",
+        "it is {v}[.|,] [what|how much] is [that|it] in {t}?", "the temperature {v} [in|as|said in|written in] {t}",
+        "what do you get if you [convert|change|turn] {v} [to|into] {t}?", "{v}[:|,] what is [that|it] in {t}?",
+        "if it is {v} [outside|today|here|in the room], [how much|what] is [it|that] in {t}?", "{v}: how much in {t}?",
+        "what is {v} [in|as|in terms of|written in|when converted to|when it is said in] {t}?",
+        "the [equivalent|value] of {v} [as|in terms of|written in|when said in] {t}", "in {t}, [how much|what] is {v}?",
+        "[change|convert] the temperature [of |]{v} [into|over to] {t}", "using {t}, [how much|what] is {v}?",
     ),
     validation=("the value of {v} in {t}", "convert the temperature {v} to {t}"),
     test=(
@@ -169,9 +193,15 @@ _SPOKEN: dict[str, tuple[str, ...]] = {
 
 
 def draw(rng: Random, split: Split) -> tuple[str, str, str]:
-    """A question, its answer, and the worked text."""
+    """A question, its answer, and the worked text; training has more degrees Fahrenheit.
+
+    Those need not be whole degrees Celsius: the steps of a whole one, such as 37 / 9, come from few temperatures, and
+    from none in training when these are held out.
+    """
     value = values(rng, split)
-    said = wrapped(rng.choice((_DEGREES if value.kind == "temperature" else _CORES).of(split)), split, rng)
+    if split == "train" and rng.random() < 0.1:
+        value = drawn(rng, split, _uneven, lambda uneven: uneven.key)
+    said = wrapped(chosen(_DEGREES if value.kind == "temperature" else _CORES, split, rng), split, rng)
     if value.kind == "minutes":
         hours, minutes = value.amount.split(" h ")
         form = rng.choice(("{} hours and {} minutes", "{} hours {} minutes", "{} h {} min", "{} h and {} min"))

@@ -1,0 +1,150 @@
+"""How the `sql` skill asks: cores, conditions, and ways of giving the table."""
+
+from experts.pocket.skills.phrasing import Cores
+
+_T = "[{t}|the {t}|all {t}|all the {t}|the {t} table]"
+_IF = "[where|whose|for which|if|such that|when]"
+_HIGH = "[highest|largest|biggest|maximum|greatest|most]"
+_LOW = "[lowest|smallest|least|minimum|tiniest|fewest]"
+
+
+def _extreme(word: str) -> tuple[str, ...]:
+    """Training cores for the row with the highest or the lowest value of a column."""
+    return (
+        f"[which|what] {{s}} has the {word} {{c}}?", f"the {{s}} [with|that has|having] the {word} {{c}}",
+        f"the {{s}} [of|in] the [row|entry|record] with the {word} {{c}}",
+        f"the {{s}} of the {{t}} with the {word} {{c}}",
+        f"[find|show|give|get|list|name] the {{s}} [with|that has|having] the {word} {{c}}",
+        f"[what|which] is the {{s}} with the {word} {{c}}?", f"[find|show] [which|what] {{s}} has the {word} {{c}}",
+        f"[find|show|give|get] the {{s}} whose {{c}} is [|the ]{word}", f"the {{s}} [where|for which] {{c}} is {word}",
+        f"[among|of|in] {_T}, which {{s}} has the {word} {{c}}?", f"in {_T}, [which|what] {{s}} has the {word} {{c}}?",
+        f"[get|find|show|return] the {{s}} where {{c}} is {word}", f"whose {{c}} is the {word}: which {{s}}?",
+        f"the {{s}} of the [one|row] whose {{c}} is the {word}", f"return the {{s}} of the {word} {{c}}",
+        f"the {{s}} belonging to the {word} {{c}}",
+    )  # fmt: skip
+
+
+CORES: dict[str, Cores] = {
+    "show": Cores(
+        train=(
+            f"[show|list|give|find|get|return|print] the {{s}} [of|for|from] {_T} {_IF} {{w}}",
+            f"[show|list|give|find|get|return|select] {{s}} [from|of|for|in] {_T} {_IF} {{w}}",
+            f"[list|show|find|get|return] [every|each] {{s}} [of|in|from] {_T} {_IF} {{w}}",
+            f"the {{s}} [of|for|from|in] {_T} {_IF} {{w}}", f"the {{s}} of [each|every] [row|entry|record] {_IF} {{w}}",
+            f"what is the {{s}} of {_T} {_IF} {{w}}?", f"what are the {{s}} values [of|in] {_T} {_IF} {{w}}?",
+            f"[which|what] {{s}} do {_T} have {_IF} {{w}}?", f"which {{s}} [is|are] in the rows {_IF} {{w}}?",
+            f"[find|show|give|get|list] the {{s}} of [each|every|any] [row|entry|record] {_IF} {{w}}",
+            f"select {{s}} {_IF} {{w}}", f"[find|show|get] {{s}} {_IF} {{w}}", f"what {{s}} is there {_IF} {{w}}?",
+            f"for {_T} {_IF} {{w}}, [show|give|list|find] the {{s}}", f"for rows {_IF} {{w}}, show the {{s}}",
+            f"the {{s}} {_IF} {{w}}", f"return {{s}} of [the |]rows {_IF} {{w}}",
+        ),
+        validation=("show the {s} of the {t} whose {w}", "which {s} is there for the {t} where {w}?"),
+        test=(
+            "find the {s} of all {t} whose {w}", "which {s} do the {t} have where {w}?",
+            "the {s} of every row whose {w}", "list the {s} for all {t} where {w}",
+        ),
+    ),
+    "count": Cores(
+        train=(
+            f"how many {{t}} are there {_IF} {{w}}?", f"how many [rows|entries|records] are there {_IF} {{w}}?",
+            f"how many [of the |]{{t}} are [in the table|such that] {_IF} {{w}}?", f"how many {{t}} exist {_IF} {{w}}?",
+            f"count [|all|the] [{{t}}|rows|entries|records] {_IF} {{w}}", f"count {_T} {_IF} {{w}}",
+            f"count how many [{{t}}|rows|entries] there are {_IF} {{w}}", f"count the number of {{t}} {_IF} {{w}}",
+            f"the [number|count|amount] of [{{t}}|rows|entries|all {{t}}] {_IF} {{w}}",
+            "for how many [{t}|rows|of the {t}] is it [so|true] that {w}?", f"what is the count of {_T} {_IF} {{w}}?",
+            f"how many [{{t}}|rows|entries] [do we|do you|does the table|do they] have {_IF} {{w}}?",
+            f"how many [{{t}}|rows|entries] are [in|found in] the table {_IF} {{w}}?", f"how many {{t}} {_IF} {{w}}?",
+            f"[find|show|give|get] the [number|count] of [{{t}}|rows] {_IF} {{w}}",
+            f"the total number of [{{t}}|rows] {_IF} {{w}}",
+        ),
+        validation=("count all rows where {w}", "what is the number of {t} where {w}?"),
+        test=(
+            "how many {t} do we have where {w}?", "the count of {t} whose {w}", "count all the {t} where {w}",
+            "how many rows are in the table whose {w}?",
+        ),
+    ),
+    "distinct": Cores(
+        train=(
+            f"[list|show|find|give|get|return] [the|all|all the] [different|distinct|unique] {{s}} [of|in|from] {_T}",
+            "[list|show|find|give|get] [the|all|all the] [different|distinct|unique] {s} values [|in the table]",
+            f"[which|what] [different|distinct|unique] {{s}} [|values ]are there [in|among] {_T}?",
+            f"[which|what] [different|distinct|unique] {{s}} do {_T} have?", "what [different|unique] {s} exist?",
+            f"the [different|distinct|unique] {{s}} [|values ][of|in] {_T}",
+            "the list of [distinct|different|unique] {s}",
+            "the [unique|distinct|different] values of {s}", "what [distinct|different|unique] values does {s} have?",
+            f"[list|show|print|give] [every|each] {{s}} [|of {_T}] once", "show [each|every] [different|distinct] {s}",
+            f"[list|show] {{s}} [without repeats|without duplicates] [|from {_T}]", "list [every|each] {s} only once",
+            f"what are the [different|distinct|unique] {{s}} [of|among] {_T}?", "show {s}, each value once",
+            "what [unique|different|distinct] {s} values are there?",
+        ),
+        validation=("show the different {s} of the {t}", "the unique {s} of all {t}"),
+        test=(
+            "list the distinct {s} of the {t}", "which distinct {s} values are there?",
+            "what are the different {s} values in {t}?", "show every {s} only once",
+        ),
+    ),
+    "top": Cores(
+        train=_extreme(_HIGH),
+        validation=("find the {s} with the highest {c}", "which {s} has the maximum {c}?"),
+        test=(
+            "what {s} has the highest {c}?", "which {s} has the largest {c}?", "show the {s} with the highest {c}",
+            "the {s} whose {c} is the highest",
+        ),
+    ),
+    "bottom": Cores(
+        train=_extreme(_LOW),
+        validation=("find the {s} with the lowest {c}", "which {s} has the minimum {c}?"),
+        test=(
+            "what {s} has the lowest {c}?", "which {s} has the smallest {c}?", "show the {s} with the lowest {c}",
+            "the {s} whose {c} is the lowest",
+        ),
+    ),
+    "aggregate": Cores(
+        train=(
+            f"the {{g}} {{s}} [of|for|in|over] {_T}", "the {g} {s}", "the {g} {s} [of|over] all [rows|entries]",
+            f"what [is|would be] the {{g}} {{s}} [of|for|in] {_T}?", "what is the {g} {s}?", "the {g} of {s}",
+            f"[compute|find|show|calculate|give|get|return] the {{g}} {{s}} [of|for|in|over] {_T}",
+            "[compute|find|show|calculate|give|get] the {g} {s}", "the {g} of the {s} [column|values]",
+            "[compute|find|show|get] the {g} {s} of all [rows|entries]", f"what {{g}} {{s}} do {_T} have?",
+            f"how much is the {{g}} {{s}} [of|for|in] {_T}?", "the {g} value of {s}", "what is the {g} value of {s}?",
+            f"for {_T}, [what is|compute|show] the {{g}} {{s}}", "what is the {g} of the {s} column?",
+        ),
+        validation=("show the {g} {s} of the {t}", "what is the {g} {s} in the table?"),
+        test=(
+            "what is the {g} {s} of all {t}?", "compute the {g} {s} of the {t}", "find the {g} {s} in the table",
+            "how much is the {g} {s}?",
+        ),
+    ),
+}  # fmt: skip
+AGGREGATE_WORDS = {
+    "average": ("average", "average", "mean"),
+    "total": ("total", "total", "summed"),
+    "highest": ("highest", "maximum", "largest"),
+    "lowest": ("lowest", "minimum", "smallest"),
+}
+CONDITIONS: dict[str, Cores] = {
+    ">": Cores(
+        train=("{c} is above {v}", "{c} is greater than {v}", "{c} is more than {v}", "{c} is over {v}", "{c} > {v}",
+               "{c} is higher than {v}", "{c} is larger than {v}", "{c} is bigger than {v}"),
+        validation=("{c} is above {v}",),
+        test=("{c} is above {v}", "{c} is more than {v}", "{c} is greater than {v}"),
+    ),
+    "<": Cores(
+        train=("{c} is below {v}", "{c} is less than {v}", "{c} is lower than {v}", "{c} is under {v}", "{c} < {v}",
+               "{c} is smaller than {v}"),
+        validation=("{c} is below {v}",),
+        test=("{c} is below {v}", "{c} is lower than {v}", "{c} is less than {v}"),
+    ),
+    "=": Cores(
+        train=("{c} is {v}", "{c} is {v}", "{c} equals {v}", "{c} = {v}", "{c} is equal to {v}"),
+        validation=("{c} is {v}",),
+        test=("{c} is {v}", "{c} equals {v}", "{c} is equal to {v}"),
+    ),
+}  # fmt: skip
+LAYOUTS = Cores(
+    train=("{schema}\n{q}", "Table: {schema}\n{q}", "Given the table {schema}: {q}", "{q}\nTable: {schema}",
+           "CREATE TABLE {schema};\n{q}", "Schema: {schema}. {q}", "I have a table {schema}. {q}",
+           "Write a query for {schema}: {q}"),
+    validation=("Table {schema}: {q}", "Schema: {schema}\n{q}"),
+    test=("Table {schema}. {q}", "Given {schema}. {q}", "There is a table {schema}.\n{q}"),
+)  # fmt: skip
