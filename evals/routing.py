@@ -20,7 +20,8 @@ from router.vectors import VectorCache
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to replay, and how. `estimators` None: every one there is; `policy` rules those, never the default row."""
+    """What to replay, and how. `estimators` None: every one there is; `policy` rules those, never the default row.
+    `encoder`: a model's name, opened under `runtime`, or an encoder that is open already."""
 
     outcomes: Path
     shape: str = "auto"
@@ -28,7 +29,7 @@ class Settings:
     test: tuple[str, ...] = ("test",)
     estimators: tuple[Plugged, ...] | None = None
     policy: Plugged = field(default_factory=lambda: default_of("policy"))
-    encoder: str = DEFAULT_MODEL
+    encoder: str | Encoder = DEFAULT_MODEL
     runtime: str = DEFAULT_RUNTIME
     threads: int = 1
     resamples: int = 1000
@@ -114,7 +115,9 @@ def embedded_set(whole: OutcomeSet, settings: Settings, progress: Progress) -> E
         progress.embedding(done, len(whole))
 
     start = perf_counter()
-    opened = open_encoder(settings.encoder, settings.runtime, threads=settings.threads)
+    opened = settings.encoder
+    if isinstance(opened, str):
+        opened = open_encoder(opened, settings.runtime, threads=settings.threads)
     outcomes = embed(whole.outcomes, Reporting(opened, encoded), VectorCache(settings.cache))
     return Embedded(replace(whole, outcomes=outcomes), opened, perf_counter() - start, done)
 

@@ -10,7 +10,7 @@
   const several = data.tasks.length > 1;
   const pct = (value, digits = 1) => value === null || value === undefined ? "–" : (100 * value).toFixed(digits);
   const signed = (value, digits = 2) => (value >= 0 ? "+" : "−") + Math.abs(100 * value).toFixed(digits);
-  const money = (value) => value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(2) : value.toPrecision(2);
+  const money = (value) => value >= 100 ? value.toFixed(0) : String(+value.toPrecision(3));
   const COST = {
     usd: ["USD per 1,000 queries", (c) => money(1000 * c)], "parameter-tokens": ["billion parameters × million tokens, per 1,000 queries", (c) => money(1000 * c)],
     tokens: ["tokens per query", (c) => money(c)], none: ["cost", () => "–"],
@@ -67,10 +67,13 @@
     return out;
   }
   function logTicks(low, high) {
-    const out = [];
-    for (let p = Math.floor(Math.log10(low)); p <= Math.ceil(Math.log10(high)); p++)
-      for (const m of [1, 2, 5]) if (m * 10 ** p >= low * 0.999 && m * 10 ** p <= high * 1.001) out.push(m * 10 ** p);
-    return out.length > 7 ? out.filter((_, i) => i % 2 === 0) : out;
+    const within = (steps) => {
+      const out = [];
+      for (let p = Math.floor(Math.log10(low)); p <= Math.ceil(Math.log10(high)); p++)
+        for (const m of steps) if (m * 10 ** p >= low * 0.999 && m * 10 ** p <= high * 1.001) out.push(m * 10 ** p);
+      return out;
+    };
+    return [[1], [1, 3], [1, 2, 5], [1, 2, 3, 4, 5, 6, 8]].map(within).find((out) => out.length >= 4) || within([1, 2, 3, 4, 5, 6, 7, 8, 9]);
   }
   const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 
@@ -115,7 +118,7 @@
       svg("line", { x1: margin.left, x2: width - margin.right, y1: y.at(level), y2: y.at(level), stroke: `var(${style})`, "stroke-dasharray": "3 5" }),
       svg("text", { x: width - margin.right, y: y.at(level) - 6, "text-anchor": "end", style: `fill: var(${style})` }, text));
     line(oracle.quality_macro, "--oracle", `query oracle ${pct(oracle.quality_macro)}`);
-    line(best.quality_macro, "--best", `best single expert ${pct(best.quality_macro)}`);
+    line(best.quality_macro, "--best", `best single expert, ${versus.expert}: ${pct(best.quality_macro)}`);
     const mixes = (data.curves.zero_router || []).map((each) => [x.at(each.cost), y.at(each.quality)]);
     if (mixes.length > 1) root.append(svg("path", { d: path(mixes), fill: "none", stroke: GREY, "stroke-width": 1.5, "stroke-dasharray": "2 4" }));
     if (curve.length) root.append(svg("path", { d: path([...curve].sort((a, b) => a.cost - b.cost).map(place)), fill: "none", stroke: "var(--ours)", "stroke-width": 2.5, "stroke-linejoin": "round" }));
@@ -130,7 +133,7 @@
       root.append(svg("circle", { cx, cy, r: 4.5, fill: colour.get(each.expert) || GREY, stroke: "var(--card)" }, svg("title", {}, `${each.expert}: ${pct(each.quality_macro)} % at ${COST[1](each.cost)}`)));
       const length = each.expert.length * 6.4, end = cx + 9 + length > width - margin.right;
       const left = end ? cx - 9 - length : cx + 9;
-      if (clear(left, left + length, cy) || dots.length <= 6) {
+      if (each.expert !== versus.expert && clear(left, left + length, cy)) {
         taken.push([left, left + length, cy]);
         root.append(svg("text", { x: end ? cx - 9 : cx + 9, y: cy + 4, "text-anchor": end ? "end" : "start" }, each.expert));
       }
@@ -176,7 +179,7 @@
   // ---- who gets which task
   function assignments() {
     const rest = asked.length > shown.length;
-    const head = el("tr", {}, ...["task", "queries", "default", "best single", "oracle", ...shown, ...(rest ? ["others"] : [])].map((each) => el("th", {}, each.length > 22 ? each.slice(0, 21) + "…" : each)));
+    const head = el("tr", {}, ...["task", "queries", "default", "best single", "oracle", ...shown, ...(rest ? ["others"] : [])].map((each) => el("th", {}, each.length > 18 ? each.slice(0, 17) + "…" : each)));
     const body = data.assignments.map((task) => {
       const share = (value, tint) => el("td", { class: "share", style: value > 0 ? `background: color-mix(in srgb, ${tint} ${Math.round(8 + 62 * value)}%, transparent)` : "" }, value > 0.0005 ? `${pct(value, value < 0.01 ? 1 : 0)} %` : "");
       const gain = task.quality - task.best_single;
