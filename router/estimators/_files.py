@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from experts.errors import ConfigError
 from router.estimators._evidence import Effects
+from router.outcomes import Outcomes
 
 FORMAT = 1
 
@@ -41,6 +42,20 @@ def read(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
         )
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
         return state, {name: arrays[name] for name in arrays.files}
+
+
+def table_arrays(table: Outcomes) -> dict[str, Array]:
+    """What `table_of` reads, beside the state's `experts` and `ids`: texts, tasks and costs are not kept."""
+    arrays: dict[str, Array] = {"scores": table.scores, "tokens": table.tokens, "latency_ms": table.latency_ms}
+    return arrays if table.vectors is None else {**arrays, "vectors": table.vectors}
+
+
+def table_of(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcomes:
+    blank = ("",) * len(state["ids"])
+    return Outcomes(
+        tuple(state["ids"]), blank, blank, blank, tuple(state["experts"]), arrays["scores"], arrays["tokens"],
+        np.full_like(arrays["scores"], np.nan), arrays["latency_ms"], arrays.get("vectors"),
+    )  # fmt: skip
 
 
 def effects_of(arrays: Mapping[str, Array]) -> Effects:

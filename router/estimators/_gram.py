@@ -142,6 +142,6 @@ def weights_at(gram: Gram, strength: Strength) -> tuple[Floats, Floats, Floats]:
     unit = float(np.trace(features)) / max(gram.rows, 1)
     parts, eye = _split(size), np.eye(len(features))
     onto = targets @ parts
-    shared: Floats = np.linalg.solve(features + strength.shared * unit * eye, onto[:, :1])
-    special: Floats = np.linalg.solve(features + strength.special * unit * eye, onto[:, 1:])
-    return shared + special, level, centre
+    shared = np.linalg.solve(features + strength.shared * unit * eye, onto[:, :1])
+    special = np.linalg.solve(features + strength.special * unit * eye, onto[:, 1:])
+    return (shared + special).astype(np.float64), level, centre

@@ -33,5 +33,6 @@ def _sparse(near: Ints, weights: NDArray[Any], width: int) -> Any:
     from scipy.sparse import csr_matrix
 
     rows, count = near.shape
-    starts: Any = np.arange(0, rows * count + 1, count)
-    return csr_matrix((weights.ravel(), near.ravel(), starts), shape=(rows, width))
+    starts = np.full(rows + 1, count, np.int64).cumsum() - count
+    entries: Any = (weights.ravel(), near.ravel(), starts)
+    return csr_matrix(entries, shape=(rows, width))

@@ -212,7 +212,7 @@ def _stack(parts: Sequence[Floats], aim: Floats) -> Floats:
     design = np.stack([part.ravel()[keep] for part in parts], axis=1)
     gram, target = design.T @ design, design.T @ aim.ravel()[keep]
     jitter = 1e-6 * (float(np.trace(gram)) + 1e-12)
-    factor: Floats = np.linalg.cholesky(gram + jitter * np.eye(len(gram)))
+    factor = np.linalg.cholesky(gram + jitter * np.eye(len(gram)))
     solver: Any = optimize
     return np.asarray(solver.nnls(factor.T, np.linalg.solve(factor, target))[0], np.float64)
 

@@ -26,6 +26,7 @@ from router.estimators._evidence import (
     beside,
     effects,
     estimates,
+    joined,
     known_rows,
     merged,
     vectors_of,
@@ -70,6 +71,10 @@ class Clustering:
         count = min(3, cosine.shape[1])
         return np.partition(cosine, cosine.shape[1] - count, axis=1)[:, -count:].mean(1).astype(np.float64)
 
+    def sizes(self) -> list[int]:
+        """How many cells each clustering has."""
+        return [int(b - a) for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
+
     def only(self, which: Sequence[int]) -> Clustering:
         parts = [self.centroids[self.edges[t] : self.edges[t + 1]] for t in which]
         return Clustering(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
@@ -87,6 +92,7 @@ class Clusters:
         self._sums = self._counts = np.zeros((0, 0))
         self._shrink = Shrinkage()
         self._closeness = (1.0, 0.0)
+        self._waiting = Outcomes.empty(())
         self._table = self._settled()
 
     def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
@@ -114,6 +120,7 @@ class Clusters:
         if not len(rows):
             return
         if self._clustering is None:
+            rows = joined(self._waiting, rows)
             self._learn(rows, np.arange(len(rows), dtype=np.int64) % FOLDS)
             return
         sums, counts = self._tally(rows)
@@ -125,6 +132,9 @@ class Clusters:
         rows = known_rows(outcomes.for_experts([card.name]))
         self._experts = (*self._experts, card.name)
         self._effects = beside(self._effects, effects(rows))
+        if self._clustering is None:
+            wider = self._waiting.for_experts(self._experts)
+            self._waiting = joined(wider, rows.for_experts(self._experts))
         sums, counts = self._tally(rows)
         self._sums, self._counts = np.hstack([self._sums, sums]), np.hstack([self._counts, counts])
         self._table = self._settled()
@@ -140,7 +150,7 @@ class Clusters:
         each = self._table[cell]
         quality = each.mean(1)
         spread = np.clip(quality * (1 - quality), 0.02, None) / (self._counts[cell].mean(1) + self._shrink.specialty)
-        note = f"{cell.shape[1]} clusterings; cells " + ", ".join(str(size) for size in np.diff(self._clustering.edges))
+        note = f"{cell.shape[1]} clusterings; cells " + ", ".join(map(str, self._clustering.sizes()))
         return estimates(self._experts, quality, np.sqrt(spread + each.var(1)), self._effects, (note,))
 
     def familiarity(self, vectors: Vectors) -> Floats:
@@ -153,29 +163,36 @@ class Clusters:
         return np.clip((self._clustering.closeness(vectors) - far) / max(edge - far, 1e-6), 0, 1)
 
     def save(self, folder: Path) -> None:
-        arrays = {"sums": self._sums, "counts": self._counts}
+        arrays = _files.arrays_of(self._effects) | {"sums": self._sums, "counts": self._counts}
         if self._clustering is not None:
             arrays |= {"centroids": self._clustering.centroids, "edges": self._clustering.edges}
-        state = {"experts": self._experts, "shrink": asdict(self._shrink), "closeness": self._closeness}
-        _files.write(folder, "clusters", state, arrays | asdict(self._effects))
+        arrays |= {f"waiting_{key}": array for key, array in _files.table_arrays(self._waiting).items()}
+        state = {"experts": self._experts, "ids": self._waiting.ids, "shrink": asdict(self._shrink),
+                 "closeness": self._closeness}  # fmt: skip
+        _files.write(folder, "clusters", state, arrays)
 
     def load(self, folder: Path) -> None:
         state, arrays = _files.read(folder, "clusters")
         self._experts, self._shrink = tuple(state["experts"]), Shrinkage(**state["shrink"])
         self._sums, self._counts = arrays["sums"], arrays["counts"]
-        self._closeness = tuple(state["closeness"])
-        self._table = self._settled()
+        usual, edge = state["closeness"]
+        self._closeness = (usual, edge)
+        prefix = "waiting_"
+        kept = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+        self._waiting = _files.table_of(state, kept)
         self._effects = _files.effects_of(arrays)
         self._clustering = Clustering(arrays["centroids"], arrays["edges"]) if "centroids" in arrays else None
+        self._table = self._settled()
 
     def _learn(self, rows: Outcomes, folds: Ints) -> None:
-        self._experts, self._effects, self._clustering = rows.experts, effects(rows), None
+        self._experts, self._effects, self._clustering, self._waiting = rows.experts, effects(rows), None, rows
         self._sums = self._counts = np.zeros((0, len(rows.experts)))
         sizes = [size for size in self._options.sizes if size * self._options.rows_per_cell <= len(rows)]
         if not sizes:
             return
         every = self._cluster(vectors_of(rows, "clusters"), sizes)
         self._clustering = self._choose(every, rows, folds)
+        self._waiting = Outcomes.empty(rows.experts)
         self._sums, self._counts = self._tally(rows)
         usual, edge = np.quantile(self._clustering.closeness(vectors_of(rows, "clusters")), (0.5, 0.05))
         self._closeness = (float(usual), float(edge))
@@ -206,10 +223,10 @@ class Clusters:
         held = [self._without_own_fold(cell[:, t], rows.scores, folds) for t in range(cell.shape[1])]
         middle = held[len(held) // 2]
         self._shrink = best_shrinkage(*middle, scores, prior)
-        sizes = np.diff(every.edges)
+        sizes = every.sizes()
         errors: dict[int, float] = {}
-        for size in dict.fromkeys(sizes.tolist()):
-            alike = [held[t] for t in np.flatnonzero(sizes == size)]
+        for size in dict.fromkeys(sizes):
+            alike = [pair for pair, its in zip(held, sizes, strict=True) if its == size]
             tables = [cells(sums, counts, prior, self._shrink)[0] for sums, counts in alike]
             errors[size] = contrast_error(np.mean(tables, axis=0), scores)
         kept = sorted(errors, key=lambda size: errors[size])[: self._options.keep]

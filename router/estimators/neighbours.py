@@ -8,7 +8,7 @@ toward each expert's mean, so that a query far from everything seen falls back o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,21 +95,13 @@ class Neighbours:
 
     def save(self, folder: Path) -> None:
         seen = self._seen
-        arrays = {"scores": seen.scores, "tokens": seen.tokens, "latency_ms": seen.latency_ms}
-        if seen.vectors is not None:
-            arrays["vectors"] = seen.vectors
         state = {"experts": seen.experts, "ids": seen.ids, "shrink": asdict(self._shrink)}
-        _files.write(folder, "neighbours", state, arrays)
+        _files.write(folder, "neighbours", state, _files.table_arrays(seen))
 
     def load(self, folder: Path) -> None:
         state, arrays = _files.read(folder, "neighbours")
-        blank = ("",) * len(state["ids"])
         self._shrink = Shrinkage(**state["shrink"])
-        self._learn(replace(
-            Outcomes.empty(state["experts"]), ids=tuple(state["ids"]), tasks=blank, splits=blank, texts=blank,
-            scores=arrays["scores"], tokens=arrays["tokens"], cost_usd=np.full_like(arrays["scores"], np.nan),
-            latency_ms=arrays["latency_ms"], vectors=arrays.get("vectors"),
-        ))  # fmt: skip
+        self._learn(_files.table_of(state, arrays))
 
     def _learn(self, seen: Outcomes) -> None:
         self._seen = seen

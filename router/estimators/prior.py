@@ -52,18 +52,11 @@ class Prior:
         )  # fmt: skip
 
     def save(self, folder: Path) -> None:
-        seen = self._seen
-        arrays = {"scores": seen.scores, "tokens": seen.tokens, "latency_ms": seen.latency_ms}
-        _files.write(folder, "prior", {"experts": seen.experts, "ids": seen.ids}, arrays)
+        state = {"experts": self._seen.experts, "ids": self._seen.ids}
+        _files.write(folder, "prior", state, _files.table_arrays(self._seen))
 
     def load(self, folder: Path) -> None:
-        state, arrays = _files.read(folder, "prior")
-        blank = ("",) * len(state["ids"])
-        table = Outcomes.empty(state["experts"])
-        self._learn(replace(
-            table, ids=tuple(state["ids"]), tasks=blank, splits=blank, texts=blank, scores=arrays["scores"],
-            tokens=arrays["tokens"], cost_usd=np.full_like(arrays["scores"], np.nan), latency_ms=arrays["latency_ms"],
-        ))  # fmt: skip
+        self._learn(_files.table_of(*_files.read(folder, "prior")))
 
     def _learn(self, seen: Outcomes) -> None:
         self._seen = replace(seen, vectors=None)

@@ -59,7 +59,7 @@ class Balanced:
         scores = score(estimates, situation, self._prices)
         order, counts = ranked(scores)
         first = [columns[0] if count else -1 for columns, count in zip(order, counts, strict=True)]
-        safe, gain, doubt = self._against_default(estimates, scores, np.asarray(first), allowed(situation))
+        safe, gain, doubt = self._against_default(estimates, scores, np.asarray(first, np.int64), allowed(situation))
         names, quality = estimates.experts, estimates.quality
         choices: list[Choice] = []
         for row, (columns, count) in enumerate(zip(order, counts, strict=True)):

@@ -79,8 +79,9 @@ def masses(scores: Matrix, uncertainty: Matrix) -> Matrix:
     """How likely each expert is the best of its row; rows add up to 1 (to 0 where nobody is allowed). Shape (n, e)."""
     may = np.isfinite(scores)
     spread = np.sqrt((np.where(may, uncertainty, 0) ** 2).sum(1) / np.maximum(may.sum(1), 1))
-    top = np.where(may, scores, -np.inf).max(1, keepdims=True, initial=-1e9)
-    raised = np.where(may, np.exp((np.where(may, scores, 0) - top) / (SOFTMAX_OF_NORMAL * spread[:, None] + 1e-3)), 0)
+    top = np.where(may.any(1), scores.max(1, initial=-np.inf), 0.0)[:, None]
+    behind = np.where(may, scores, top) - top
+    raised = np.where(may, np.exp(behind / (SOFTMAX_OF_NORMAL * spread[:, None] + 1e-3)), 0)
     return (raised / np.maximum(raised.sum(1, keepdims=True), 1e-12)).astype(np.float32)
 
 
