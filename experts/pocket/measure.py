@@ -11,9 +11,10 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experts.pocket.questions import SKILLS, Question, questions, right
 from experts.pocket.skills.split import Split
@@ -52,48 +53,62 @@ def main(arguments: list[str] | None = None) -> None:
     asked = {skill: questions(skill, "test", chosen.n, SEED) for skill in SKILLS}
     splits: tuple[tuple[Split, int], ...] = (("train", chosen.train), ("validation", chosen.validation))
     learned = [question for skill in SKILLS for split, n in splits for question in questions(skill, split, n, SEED)]
-    begun = time.monotonic()
     matrix: dict[str, dict[str, float]] = {}
     outcomes: dict[str, list[tuple[float, int]]] = {}
     wrong: list[dict[str, str]] = []
+    seconds = 0.0
     for name in chosen.model or MODELS:
-        model, flat = _loaded(chosen.weights, name), [question for skill in SKILLS for question in asked[skill]]
-        graded = _graded(model, flat)
+        flat = [question for skill in SKILLS for question in asked[skill]]
+        graded, spent = _measured(chosen, name, flat if name == "base" else flat + learned)
+        seconds += spent
         matrix[name] = {
-            skill: sum(score for (score, _, _), q in zip(graded, flat, strict=True) if q.skill == skill) / chosen.n
+            skill: sum(row.score for row, q in zip(graded, flat, strict=False) if q.skill == skill) / chosen.n
             for skill in SKILLS
         }
         wrong += [
-            {"expert": name, "prompt": q.prompt, "answer": q.answer, "said": text}
-            for (score, _, text), q in zip(graded, flat, strict=True)
-            if not score and q.skill == name
+            {"expert": name, "prompt": q.prompt, "answer": q.answer, "said": row.text}
+            for row, q in zip(graded, flat, strict=False)
+            if not row.score and q.skill == name
         ]
         print(f"{name:>6}", "  ".join(f"{skill} {score:6.1%}" for skill, score in matrix[name].items()), flush=True)
-        if name != "base" and not chosen.model:
-            outcomes[f"pocket-{name}"] = [(score, tokens) for score, tokens, _ in _graded(model, learned)]
+        outcomes[f"pocket-{name}"] = [(row.score, row.tokens) for row in graded[len(flat) :]]
     if chosen.model:
         for row in wrong:
             print(json.dumps(row))
         return
-    seconds = time.monotonic() - begun
+    del outcomes["pocket-base"]
     _write_results(chosen.out / "results.json", chosen, matrix, wrong, seconds)
     _write_outcomes(chosen.out, learned, outcomes)
 
 
-def _loaded(weights: Path, name: str) -> Any:
-    from experts.pocket.answering import load
+class Grade(NamedTuple):
+    """What one answer was worth (0 or 1), its length in tokens, and its text."""
 
-    return load(weights, name)
+    score: float
+    tokens: int
+    text: str
 
 
-def _graded(model: Any, asked: Sequence[Question]) -> list[tuple[float, int, str]]:
-    from experts.pocket.answering import replies
+def _measured(chosen: argparse.Namespace, name: str, asked: Sequence[Question]) -> tuple[list[Grade], float]:
+    """The grades of a model, and the seconds they took; kept in `--work` until its weights or the questions change."""
+    mark = sha256(repr([(question.prompt, question.answer) for question in asked]).encode())
+    for part in sorted({"base", name}):
+        for file in sorted((chosen.weights / part).glob("*.safetensors")):
+            mark.update(file.read_bytes())
+    kept = chosen.work / f"{name}.measured.json"
+    if kept.exists() and (known := json.loads(kept.read_text()))["mark"] == mark.hexdigest():
+        return [Grade(*row) for row in known["grades"]], known["seconds"]
+    from experts.pocket.answering import load, replies
 
-    said = replies(model, [question.prompt for question in asked])
-    return [
-        (float(right(question, reply.text)), reply.tokens, reply.text)
-        for question, reply in zip(asked, said, strict=True)
+    begun = time.monotonic()
+    said = replies(load(chosen.weights, name), [question.prompt for question in asked])
+    grades = [
+        Grade(float(right(q, reply.text)), reply.tokens, reply.text) for q, reply in zip(asked, said, strict=True)
     ]
+    spent = time.monotonic() - begun
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"mark": mark.hexdigest(), "seconds": spent, "grades": grades}))
+    return grades, spent
 
 
 def summary(matrix: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

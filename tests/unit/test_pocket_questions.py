@@ -170,15 +170,6 @@ def test_conversions_are_right() -> None:
                 assert not value.answer.split()[0].endswith(".")
 
 
-def test_uneven_degrees_are_rounded() -> None:
-    rng = Random(6)
-    for _ in range(200):
-        value = units._uneven(rng)  # pyright: ignore[reportPrivateUsage]
-        celsius = (int(value.amount) - 32) / 1.8
-        assert value.answer.removeprefix("about ") == f"{round(celsius)} C"
-        assert value.answer.startswith("about ") == (celsius != round(celsius))
-
-
 def test_countries_are_complete_and_consistent() -> None:
     pycountry = pytest.importorskip("pycountry")
     countries = geo.countries()

@@ -47,8 +47,7 @@ class Conversion:
     @property
     def worked(self) -> str:
         lines, value = self._solved()
-        about = "about " if self.target == "C" and (int(self.amount) - 32) % 9 else ""
-        answer = value if self.kind == "clock" else f"{about}{value} {self.target}"
+        answer = value if self.kind == "clock" else f"{value} {self.target}"
         return steps.work(self.problem, lines, answer)
 
     def _solved(self) -> tuple[list[str], str]:
@@ -81,12 +80,10 @@ class Conversion:
             return [*steps.multiply(degrees, 18), f"{degrees * 18}", *steps.add(degrees * 18, 320), value], (
                 steps.tidy(value)
             )
-        ninths, rest = divmod(degrees - 32, 9)
-        lines = [*steps.subtract(degrees, 32), *steps.divide(degrees - 32, 9), f"{ninths}x5={ninths * 5}"]
-        value = ninths * 5 + round(rest * 5 / 9)
-        if rest:
-            lines.append(f"{ninths * 5}+{value - ninths * 5}={value}")
-        return lines, str(value)
+        ninths = (degrees - 32) // 9
+        return [*steps.subtract(degrees, 32), *steps.divide(degrees - 32, 9), f"{ninths}x5={ninths * 5}"], str(
+            ninths * 5
+        )
 
 
 def _amount(rng: Random, places: int) -> str:
@@ -114,10 +111,6 @@ def _conversion(rng: Random) -> Conversion:
             if target == "C":
                 return Conversion("temperature", str(32 + 9 * rng.randint(1, 60)), "F", "C")
             return Conversion("temperature", str(rng.randint(1, 99)), "C", target)
-
-
-def _uneven(rng: Random) -> Conversion:
-    return Conversion("temperature", str(rng.randint(33, 572)), "F", "C")
 
 
 def values(rng: Random, split: Split) -> Conversion:
@@ -193,14 +186,10 @@ _SPOKEN: dict[str, tuple[str, ...]] = {
 
 
 def draw(rng: Random, split: Split) -> tuple[str, str, str]:
-    """A question, its answer, and the worked text; training has more degrees Fahrenheit.
-
-    Those need not be whole degrees Celsius: the steps of a whole one, such as 37 / 9, come from few temperatures, and
-    from none in training when these are held out.
-    """
+    """A question, its answer, and the worked text; training has more temperatures, the hardest to learn."""
     value = values(rng, split)
-    if split == "train" and rng.random() < 0.1:
-        value = drawn(rng, split, _uneven, lambda uneven: uneven.key)
+    while split == "train" and value.kind != "temperature" and rng.random() < 0.15:
+        value = values(rng, split)
     said = wrapped(chosen(_DEGREES if value.kind == "temperature" else _CORES, split, rng), split, rng)
     if value.kind == "minutes":
         hours, minutes = value.amount.split(" h ")
