@@ -82,9 +82,7 @@ async def open_router(
     ledger = Ledger(open_store(redis_url))
     try:
         snapshot = await assembly.build(registry)
-        router = Router(
-            assembly, snapshot, ledger=ledger, telemetry=telemetry, log=decisions, cache_size=cache_size
-        )
+        router = Router(assembly, snapshot, ledger=ledger, telemetry=telemetry, log=decisions, cache_size=cache_size)
         telemetry.before_scrape(router.measure)
         if decisions is not None:
             decisions.start()

@@ -93,9 +93,7 @@ async def run(program: str, apart: Isolation, limits: Limits) -> Ran:
     try:
         if apart.drop:
             os.chown(folder, NOBODY, NOBODY)
-        prelude = PRELUDE.format(
-            cpu=limits.cpu_s, memory=limits.memory, file=MOST_FILE, processes=limits.processes
-        )
+        prelude = PRELUDE.format(cpu=limits.cpu_s, memory=limits.memory, file=MOST_FILE, processes=limits.processes)
         return await _run([*apart.command, sys.executable, "-I", "-B", "-c", prelude], program, folder, limits.wall_s)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

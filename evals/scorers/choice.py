@@ -15,7 +15,7 @@ from evals.scorers._answers import final, plain
 from evals.scorers.exact import references
 
 _BRACKETED = re.compile(r"\(([A-Z])\)")
-_FIRST = re.compile(r"^(?:option\s+)?\(?([A-Za-z])(?:[).:,\s]|$)", re.IGNORECASE)
+_FIRST = re.compile(r"^(?:option\s+)?\(?([A-Za-z])(?:[).:,]|\s*$)", re.IGNORECASE)
 _ALONE = re.compile(r"\b([A-Z])\b")
 
 

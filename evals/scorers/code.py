@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import warnings
 from secrets import token_hex
 from typing import Any, cast
 
@@ -73,8 +74,10 @@ def candidate(text: str, prompt: str, entry_point: str) -> str:
 
 
 def _parses(code: str) -> bool:
+    """Whether it would run at all; a `return` outside a function parses, but does not."""
     try:
-        ast.parse(code)
+        with warnings.catch_warnings(action="ignore"):
+            compile(code, "answer.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
@@ -82,7 +85,8 @@ def _parses(code: str) -> bool:
 
 def _defines(code: str, name: str) -> bool:
     try:
-        tree = ast.parse(code)
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return f"def {name}(" in code
     return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name for node in tree.body)

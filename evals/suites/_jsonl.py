@@ -16,9 +16,7 @@ import orjson
 from evals.sample import Sample, ask
 from experts.errors import ConfigError
 
-KEYS = frozenset(
-    {"id", "prompt", "messages", "reference", "scorer", "options", "task", "follow_ups", "split"}
-)
+KEYS = frozenset({"id", "prompt", "messages", "reference", "scorer", "options", "task", "follow_ups", "split"})
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

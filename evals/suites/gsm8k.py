@@ -26,9 +26,7 @@ class Gsm8k:
 
     def samples(self) -> list[Sample]:
         path = self.data / "evals" / "gsm8k" / f"{self.options.split}.jsonl.gz"
-        return [
-            Sample(row["_id"], ask(row["question"] + TAIL), "numeric", row["final"], "gsm8k") for row in rows(path)
-        ]
+        return [Sample(row["_id"], ask(row["question"] + TAIL), "numeric", row["final"], "gsm8k") for row in rows(path)]
 
 
 def build(options: Options, data: Path) -> Gsm8k:

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="python -m experts.pocket.train",
         description="Train the pocket experts: a character-level Llama of 1.8 million parameters, and one LoRA adapter "
-        "for each skill. Two idle CPU cores need about half an hour for everything.",
+        "for each skill. Two CPU cores need an hour or two for everything.",
         epilog=f"the runs:\n{plan}\n\nexamples:\n"
         "  python -m experts.pocket.train                      everything, into experts/pocket/weights\n"
         "  python -m experts.pocket.train --resume             go on after a kill\n"

@@ -61,9 +61,7 @@ def effects(outcomes: Outcomes) -> Effects:
     mean = (count * column + PRIOR_WEIGHT * total) / (count + PRIOR_WEIGHT)
     spread = np.clip(mean * (1 - mean), 0.02, None)
     error = np.where(count > 0, np.sqrt(spread / (count + PRIOR_WEIGHT)), UNKNOWN_SPREAD)
-    return Effects(
-        np.clip(mean, 0, 1), error, count, column_means(outcomes.tokens), column_means(outcomes.latency_ms)
-    )
+    return Effects(np.clip(mean, 0, 1), error, count, column_means(outcomes.tokens), column_means(outcomes.latency_ms))
 
 
 def _additive(

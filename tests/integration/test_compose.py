@@ -175,12 +175,13 @@ def test_the_gateways_list_alone_is_enough_to_serve(tmp_path: Path, free_port: i
     subprocess.run([str(home / "bin/python"), "-c", code], check=True, cwd=tmp_path, env=env, timeout=100)
     (tmp_path / "registry.yaml").write_text(ONE)
     words = ["serve", "--registry", str(tmp_path / "registry.yaml"), "--port", str(free_port)]
-    running = subprocess.Popen(
+    with subprocess.Popen(
         [str(home / "bin/python"), "-m", "router.cli", *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=env
-    )
-    with running:
-        assert running.stderr is not None
-        assert any('"ready"' in line for line in iter(running.stderr.readline, ""))
-        with urlopen(f"http://127.0.0.1:{free_port}/healthz", timeout=10) as answer:
-            assert answer.status == 200
-        running.terminate()
+    ) as running:
+        try:
+            assert running.stderr is not None
+            assert any('"ready"' in line for line in iter(running.stderr.readline, ""))
+            with urlopen(f"http://127.0.0.1:{free_port}/healthz", timeout=10) as answer:
+                assert answer.status == 200
+        finally:
+            running.terminate()

@@ -32,8 +32,8 @@ async def pocket_gateway(
 
 
 LEAST = {"calc": 0.92, "text": 0.90, "units": 0.95, "geo": 0.95, "sql": 0.78}
-"""What the committed weights reach on their own skill, less the noise of 200 questions. The bar is 0.95 for each: `calc`,
-`text` and `sql` are below it, as `experts/pocket/README.md` says."""
+"""What the committed weights reach on their own skill, less the noise of 200 questions. The bar is 0.95 for each:
+`calc`, `text` and `sql` are below it, as `experts/pocket/README.md` says."""
 
 
 def test_the_measured_results_hold() -> None:

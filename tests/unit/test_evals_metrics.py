@@ -32,7 +32,9 @@ def test_aiq_is_the_mean_height_over_the_span() -> None:
         (32.01, 0.07, 33.75), (68.41, 0.29, 67.65), (18.18, 0.0518, 19.53),
     ],
 )  # fmt: skip
-def test_the_formula_reproduces_rows_of_the_routerarena_leaderboard(accuracy: float, usd: float, published: float) -> None:
+def test_the_formula_reproduces_rows_of_the_routerarena_leaderboard(
+    accuracy: float, usd: float, published: float
+) -> None:
     assert 100 * arena_score(accuracy / 100, usd) == pytest.approx(published, abs=0.08)
 
 

@@ -45,7 +45,8 @@ def test_a_decision_comes_back_as_it_was_by_its_id_and_in_order(opened: Open) ->
     records = opened()
     whole = decision(
         1, caller="ci", route="auto", expert="a", answered="b", propensity=0.25, text_hash="ab",
-        vector=packed(np.ones(4, np.float32)), encoder="mini", estimates=(Estimate("a", 0.5, 0.1, None, 3.0, 0.4),), excluded={"c": "down"}, max_tokens=7,
+        vector=packed(np.ones(4, np.float32)), encoder="mini",
+        estimates=(Estimate("a", 0.5, 0.1, None, 3.0, 0.4),), excluded={"c": "down"}, max_tokens=7,
         tried=(Tried("a", 1, 2, 0.5, 3.0, "expert_down"), Tried("b", 1, 2, 0.25, 3.0)), status=200,
     )  # fmt: skip
     records.log([whole, decision(2, route="other")])
