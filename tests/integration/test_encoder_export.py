@@ -45,9 +45,12 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
     """Both runtimes' exports in one cache; `onnx` made by two processes that began at once."""
     cache = tmp_path_factory.mktemp("encoder-cache")
     command = [*EXPORT, "--cache", str(cache), "--runtime", "onnx"]
-    twins = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    first, second = (twin.communicate()[0] for twin in twins)
-    assert [twin.returncode for twin in twins] == [0, 0]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as one,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other,
+    ):
+        first, second = one.communicate()[0], other.communicate()[0]
+    assert (one.returncode, other.returncode) == (0, 0)
     assert open_encoder(runtime="onnx-int8", cache=cache).dimensions == 384
     (folder,) = (cache / "encoders").iterdir()
     found = {runtime: read_export(folder, runtime) for runtime in ("onnx", "onnx-int8")}

@@ -72,7 +72,7 @@ def load_sentence_transformer(model: str, folder: Path) -> SentenceTransformer:
 
 def encode_exactly(model: SentenceTransformer, texts: Sequence[str]) -> Vectors:
     """Shape (len(texts), d), float32, unit rows."""
-    found = model.encode(
+    found = model.encode(  # pyright: ignore[reportUnknownMemberType]
         list(texts), batch_size=TEXTS_PER_BATCH, normalize_embeddings=True, convert_to_numpy=True,
         show_progress_bar=False,
     )  # fmt: skip

@@ -6,7 +6,7 @@ onnxruntime's memory arena and patterns are off: with texts of many lengths the 
 kept them, without being faster.
 
 `onnx-int8` scales its activations over the whole batch, so a text's vector depends a little on what it is encoded
-with (cosine about .995 between alone and in company, as near as either is to the exact vector). Whoever needs the
+with (mean cosine .994 between alone and in company, as near as either is to the exact vector). Whoever needs the
 same vector each time remembers it (`router.embedding` does), or uses `onnx`.
 """
 
