@@ -3,8 +3,8 @@
 
 The graph holds every module of the model (transformer, pooling, dense, normalise), so that its output is the finished
 unit vector. Attention is exported in its plain form: the fused call's guards against rows of nothing but padding cost
-about a tenth of the int8 time, and no such row exists. After the export, texts of several kinds are encoded by both, and
-an export that does not agree is never published.
+about a tenth of the int8 time, and no such row exists. After the export, texts of several kinds are encoded by both,
+and an export that does not agree is never published.
 
 Quantisation (`onnx-int8`): weights of MatMul and of the embedding tables in signed 8 bits, per output channel,
 activations in unsigned 8 bits, scaled on the fly (Jacob et al. 2018, arXiv 1712.05877; onnxruntime's
@@ -25,8 +25,9 @@ passages), one thread of a busy CPU with AVX-512 VNNI, as mean cosine with sente
 | fused call | unsigned weights | .9937 | 3.2 | 18.2 | 23 |
 
 Leaving the feed-forward down-projections in floats raised the cosine from .9940 to .9970 on 150 of the texts, for
-1.3 to 1.4 times the time. `reduce_range` guards CPUs of before VNNI (2019) against a saturating 16-bit sum; it is off. Activations are scaled
-over the whole batch, so a text's int8 vector moves a little with its companions: see `serving.py`.
+1.3 to 1.4 times the time. `reduce_range` guards CPUs of before VNNI (2019) against a saturating 16-bit sum; it is
+off. Activations are scaled over the whole batch, so a text's int8 vector moves a little with its companions: see
+`serving.py`.
 """
 
 from __future__ import annotations
