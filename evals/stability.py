@@ -77,7 +77,7 @@ def drift(
 
 def _after_data(settings: Settings, estimator: Plugged, policy: Plugged, place: Ground, progress: Progress) -> Drift:
     if len(settings.fit) < 2:
-        raise ConfigError(f"stability of new data: expected two fit splits, the last one new; got {settings.fit[0]}")
+        raise ConfigError(f"stability of new data: expected two fit splits, the last one new; got {settings.fit[0]}")  # pyright: ignore[reportGeneralTypeIssues]
     old, new = place.fitted_on.of_split(*settings.fit[:-1]), place.fitted_on.of_split(settings.fit[-1])
     progress.step(f"fitting on {', '.join(settings.fit[:-1])}")
     base = fit(old, estimator, policy, encoder=place.encoder, seed=settings.seed)

@@ -135,11 +135,11 @@ class UrlTarget:
             text = found["choices"][0]["message"].get("content") or ""
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
             raise ExpertBroke(f"{self._url}: not a chat completion: {said[:200]!r}", expert=model) from fault
-        usage = found.get("usage") or {}
+        usage = found.get("usage") or {}  # pyright: ignore[reportUnknownVariableType]
         return Reply(
             text, head.get("x-consilium-expert") or str(found.get("model") or model),
-            head.get("x-consilium-decision-id") or str(found.get("id") or ""), int(usage.get("prompt_tokens") or 0),
-            int(usage.get("completion_tokens") or 0), None, (perf_counter() - started) * 1e3,
+            head.get("x-consilium-decision-id") or str(found.get("id") or ""), int(usage.get("prompt_tokens") or 0),  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+            int(usage.get("completion_tokens") or 0), None, (perf_counter() - started) * 1e3,  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
         )  # fmt: skip
 
 

@@ -66,4 +66,4 @@ def choose_fleet(
     best = kept[wins[:, kept].argmax(1)]
     used = sorted(set(best.tolist()))
     quality = float((weight * wins[np.arange(categories), best]).sum())
-    return Fleet(tuple(experts[i] for i in used), tuple(experts[i] for i in best), quality, float(cost[used].sum()))
+    return Fleet(tuple(experts[i] for i in used), tuple(experts[i] for i in best), quality, float(cost[used].sum()))  # pyright: ignore[reportArgumentType]

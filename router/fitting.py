@@ -163,7 +163,7 @@ def judge(
     part = _rows_of(found, use)
     if manifest.default:
         part = replace(part, default=[card.name for card in cards].index(manifest.default))
-    prompt = np.array([len(rows.texts[i]) / 4 for i in use], np.float32)
+    prompt = np.array([len(rows.texts[i]) / 4 for i in use], np.float32)  # pyright: ignore[reportUnknownArgumentType]
     state = situation(cards, part, prompt=prompt, limit=np.full(len(use), np.nan, np.float32),
                       load=np.zeros(len(cards), np.float32), allowed=seen[use])  # fmt: skip
     choices = open_policy(manifest.policy.name, manifest.policy.options).decide(part, state)
@@ -185,7 +185,7 @@ def _rows_of(found: Estimates, use: Any) -> Estimates:
 
 def _calibration_gap(said: Any, was: Any) -> float:
     bins = np.clip((said * 10).astype(int), 0, 9)
-    return float(sum(abs(said[bins == b].mean() - was[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)))
+    return float(sum(abs(said[bins == b].mean() - was[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)))  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _share(text: str) -> float:

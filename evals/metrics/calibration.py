@@ -22,7 +22,7 @@ class Bin(NamedTuple):
     high: float
     confidence: float
     outcome: float
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @dataclass(frozen=True, slots=True)

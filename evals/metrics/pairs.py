@@ -56,10 +56,10 @@ def pair(
     levels = [float(np.asarray(scores, np.float64)[known].mean()) for scores in (weak, strong)]
     return Pair(
         len(lead), levels[0], levels[1],
-        float(np.trapezoid(recovered, share)), interval(draws) if len(draws) else Interval(float("nan"), float("nan")),
-        float(np.trapezoid(np.interp(tenths, share, recovered), tenths)),
+        float(np.trapezoid(recovered, share)), interval(draws) if len(draws) else Interval(float("nan"), float("nan")),  # pyright: ignore[reportUnknownArgumentType]
+        float(np.trapezoid(np.interp(tenths, share, recovered), tenths)),  # pyright: ignore[reportUnknownArgumentType]
         _reaching(share, recovered, 0.5), _reaching(share, recovered, 0.8),
-        tuple(float(value) for value in np.interp(np.linspace(0, 1, 21), share, recovered)),
+        tuple(float(value) for value in np.interp(np.linspace(0, 1, 21), share, recovered)),  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def split_of(key: str) -> str:
 
 def _unit(outcomes: Outcomes, models: Sequence[Model]) -> CostUnit:
     measured = np.isfinite(outcomes.cost_usd).any(0)
-    if all(model.price is not None or known for model, known in zip(models, measured, strict=True)):
+    if all(model.price is not None or known for model, known in zip(models, measured, strict=True)):  # pyright: ignore[reportArgumentType, reportUnknownArgumentType, reportUnknownMemberType, reportUnknownVariableType]
         return "usd"
     if all(model.params_b is not None for model in models):
         return "parameter-tokens"

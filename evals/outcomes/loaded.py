@@ -75,7 +75,7 @@ def read_models(path: Path) -> dict[str, Model]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected an object of model: {{usd_per_million or params_b}}")
     models: dict[str, Model] = {}
-    entries: dict[str, Any] = raw
+    entries: dict[str, Any] = raw  # pyright: ignore[reportUnknownVariableType]
     for name, entry in entries.items():
         try:
             models[name] = Model.model_validate(entry)

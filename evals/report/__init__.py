@@ -64,11 +64,11 @@ def read_report(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected a report of `consilium eval routing --json`: {fault}") from fault
     if not isinstance(document, dict) or not {"dataset", "rows", "queries"} <= document.keys():
         raise ConfigError(f"{path}: expected a report of `consilium eval routing --json`, found other JSON")
-    if document.get("format") != FORMAT:
+    if document.get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
         raise ConfigError(
-            f"{path}: expected a report of format {FORMAT}, found {document.get('format')!r}; make it anew"
+            f"{path}: expected a report of format {FORMAT}, found {document.get('format')!r}; make it anew"  # pyright: ignore[reportUnknownMemberType]
         )
-    return document
+    return document  # pyright: ignore[reportUnknownVariableType]
 
 
 def versions(replay: Replay) -> dict[str, Any]:

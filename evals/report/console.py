@@ -29,7 +29,7 @@ def show(document: dict[str, Any], console: Console) -> None:
     parts = [f"fit {document['fit_s']:.1f} s", f"decisions {document['decide_us_per_query']:.1f} us/query (batched)",
              f"embedding {document['embed_s']:.1f} s for {document['embedded']:,} new texts",
              f"calibration error {document['ece']:.3f}"]  # fmt: skip
-    aiq = (document["curves"].get("aiq") or {}).get("default")
+    aiq = (document["curves"].get("aiq") or {}).get("default")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     if aiq is not None:
         parts.append(f"AIQ {aiq:.3f} (mixing single experts: {document['curves']['aiq']['zero_router']:.3f})")
     if "arena_score" in ours:

@@ -41,16 +41,16 @@ def mistakes(replay: Replay) -> list[dict[str, Any]]:
     lost = np.nan_to_num(np.nanmax(outcomes.scores, axis=1) - usual.quality)
     out: list[dict[str, Any]] = []
     taken: dict[str, int] = {}
-    for row in np.lexsort((-estimated, -np.round(lost, 2))):
-        task = outcomes.tasks[row]
+    for row in np.lexsort((-estimated, -np.round(lost, 2))):  # pyright: ignore[reportUnknownArgumentType]
+        task = outcomes.tasks[row]  # pyright: ignore[reportUnknownVariableType]
         if lost[row] <= 0.05 or len(out) == MISTAKES:
             break
-        if taken.get(task, 0) >= PER_TASK:
+        if taken.get(task, 0) >= PER_TASK:  # pyright: ignore[reportUnknownArgumentType]
             continue
-        taken[task] = taken.get(task, 0) + 1
+        taken[task] = taken.get(task, 0) + 1  # pyright: ignore[reportUnknownArgumentType]
         ahead = outcomes.scores[row] >= np.nanmax(outcomes.scores[row]) - 1e-6
         out.append({
-            "task": task, "id": outcomes.ids[row], "text": _cut(outcomes.texts[row], LONGEST),
+            "task": task, "id": outcomes.ids[row], "text": _cut(outcomes.texts[row], LONGEST),  # pyright: ignore[reportUnknownArgumentType]
             "chosen": outcomes.experts[int(seats[row])], "estimate": float(estimated[row]),
             "score": float(usual.quality[row]), "best_single": float(best.quality[row]),
             "right": [outcomes.experts[column] for column in np.flatnonzero(ahead)],
@@ -77,7 +77,7 @@ def query_map(replay: Replay) -> dict[str, Any]:
         "points": [
             [round(float(flat[row, 0]), 3), round(float(flat[row, 1]), 3), int(usual.seats[row]),
              None if np.isnan(usual.quality[row]) else round(float(usual.quality[row]), 2),
-             test.outcomes.tasks[row], _cut(test.outcomes.texts[row], HINT)]
+             test.outcomes.tasks[row], _cut(test.outcomes.texts[row], HINT)]  # pyright: ignore[reportUnknownArgumentType]
             for row in kept
         ],
     }  # fmt: skip

@@ -55,8 +55,8 @@ def _situation(replay: Replay) -> Situation:
     n, experts = test.outcomes.scores.shape
     prompt: Matrix = np.array([len(text) / 4.0 for text in replay.queries.texts], np.float32)
     return situation(
-        test.cards, usual.decisions.estimates, prompt=prompt, limit=np.full(n, np.nan, np.float32),
-        load=np.zeros(experts, np.float32), allowed=np.ones((n, experts), np.bool_),
+        test.cards, usual.decisions.estimates, prompt=prompt, limit=np.full(n, np.nan, np.float32),  # pyright: ignore[reportUnknownArgumentType]
+        load=np.zeros(experts, np.float32), allowed=np.ones((n, experts), np.bool_),  # pyright: ignore[reportUnknownArgumentType]
     )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def apgr(replay: Replay) -> dict[str, Any] | None:
             gain[rows], scores[:, strong], scores[:, weak], resamples=replay.settings.resamples,
             seed=replay.settings.seed,
         )  # fmt: skip
-        task = test.outcomes.tasks[rows[0]]
+        task = test.outcomes.tasks[rows[0]]  # pyright: ignore[reportUnknownVariableType]
         if result is not None:
             found[task] = {
                 "n": result.n, "apgr": result.apgr, "ci95": list(result.ci95), "apgr_10": result.apgr_10,

@@ -93,9 +93,9 @@ def _defines(code: str, name: str) -> bool:
 
 
 def _reference(sample: Sample) -> dict[str, Any]:
-    if not isinstance(sample.reference, dict) or "tests" not in sample.reference:
-        raise ValueError(f"sample {sample.id}: reference: expected {{tests, …}}, got {sample.reference!r}")
-    return cast(dict[str, Any], sample.reference)
+    if not isinstance(sample.reference, dict) or "tests" not in sample.reference:  # pyright: ignore[reportUnknownMemberType]
+        raise ValueError(f"sample {sample.id}: reference: expected {{tests, …}}, got {sample.reference!r}")  # pyright: ignore[reportUnknownMemberType]
+    return cast(dict[str, Any], sample.reference)  # pyright: ignore[reportUnknownMemberType]
 
 
 def build(options: Options, parts: ScorerParts) -> Code:

@@ -47,7 +47,7 @@ def variants(text: str) -> Iterator[str]:
 
 def _instructions(sample: Sample) -> list[tuple[str, dict[str, Any]]]:
     match sample.reference:
-        case {"instruction_id_list": list(names), "kwargs": list(arguments)} if names and len(names) == len(arguments):
+        case {"instruction_id_list": list(names), "kwargs": list(arguments)} if names and len(names) == len(arguments):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
             unknown = [name for name in cast(list[str], names) if name not in CHECKS]
             if unknown:
                 raise ValueError(f"sample {sample.id}: no check of {', '.join(unknown)}; known are {', '.join(CHECKS)}")

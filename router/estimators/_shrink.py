@@ -51,7 +51,7 @@ def best_shrinkage(sums: Floats, counts: Floats, scores: Floats, prior: Floats) 
         wrong = contrast(guess) - contrast(scores) if paired else guess - scores
         return float(np.nanmean(wrong**2))
 
-    paired = float(np.mean(np.isfinite(scores).sum(1) > 1)) > 0.5
+    paired = float(np.mean(np.isfinite(scores).sum(1) > 1)) > 0.5  # pyright: ignore[reportUnknownArgumentType]
     specialty = min(STRENGTHS, key=lambda s: worse(Shrinkage(16.0, s), paired))
     difficulty = min(STRENGTHS, key=lambda s: worse(Shrinkage(s, specialty), False))
     return Shrinkage(difficulty, specialty)
@@ -61,7 +61,7 @@ def contrast_error(guess: Floats, scores: Floats) -> float:
     """Mean squared error of what sets experts apart on a row; of the scores themselves where rows hold one score."""
     seen = np.isfinite(scores)
     guess = np.where(seen, guess, np.nan)
-    if float(np.mean(seen.sum(1) > 1)) <= 0.5:
+    if float(np.mean(seen.sum(1) > 1)) <= 0.5:  # pyright: ignore[reportUnknownArgumentType]
         return float(np.nanmean((guess - scores) ** 2))
     wrong = guess - scores
-    return float(np.nanmean((wrong - np.nanmean(wrong, axis=1, keepdims=True)) ** 2))
+    return float(np.nanmean((wrong - np.nanmean(wrong, axis=1, keepdims=True)) ** 2))  # pyright: ignore[reportUnknownArgumentType]

@@ -54,8 +54,8 @@ class RedisRecords:
     def decision(self, decision_id: str) -> Decision | None:
         with _reaching():
             entry = self._redis.get(self._at + decision_id)
-            found = self._redis.xrange(self._decisions, entry, entry, count=1) if entry else []
-        return to_decision(*_stored(found[0][1])) if found else None
+            found = self._redis.xrange(self._decisions, entry, entry, count=1) if entry else []  # pyright: ignore[reportUnknownVariableType]
+        return to_decision(*_stored(found[0][1])) if found else None  # pyright: ignore[reportUnknownArgumentType]
 
     def decisions(self, route: str | None = None) -> Iterator[Decision]:
         for stored in self._all(self._decisions):

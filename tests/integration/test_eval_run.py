@@ -13,13 +13,14 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from evals.journal import Answered, Scored, journal
 from evals.profile import outcome_rows
 from experts.errors import ConfigError
 from router.outcomes import read_outcomes
 from router.records import Recording
-from tests.integration.conftest import Start, Upstream
+from tests.integration.conftest import Start, Upstream, listening
 
 pytestmark = pytest.mark.integration
 
@@ -76,34 +77,57 @@ async def consilium(*words: object) -> tuple[int, str, str]:
     return process.returncode, said.decode(), complained.decode()
 
 
-async def test_a_run_killed_in_the_middle_goes_on_and_asks_nothing_twice(tmp_path: Path, upstreams: Upstreams) -> None:
-    upstream, out = await upstreams(), tmp_path / "run.jsonl"
-    words = [
-        str(word)
-        for word in ("eval", "run", "-s", suite(tmp_path), "--target", upstream.url, "--out", out, "-k", 4, "--json")
-    ]
-    for stop_at in (5, 12, 19):
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "router.cli", *words)
-        async with asyncio.timeout(120):
-            while not out.exists() or len(out.read_bytes().splitlines()) < 2 * stop_at:
-                await asyncio.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-        with out.open("ab") as torn:
-            torn.write(b'{"answer": {"id": "m1", "mod')
-    sent_before = Counter(body["messages"][0]["content"] for body in upstream.bodies)
-    done_before = {row["id"] for row in whole_lines(out, "answer")}
-    status, said, _ = await consilium(*words)
-    assert status == 0
-    assert orjson.loads(said)["scored"] == 40
-    asked = Counter(body["messages"][0]["content"] for body in upstream.bodies) - sent_before
-    finished = {f"2 plus 2? ({name[1:]})" if name[0] == "m" else f"capital? ({name[1:]})" for name in done_before}
-    assert not finished & asked.keys()
-    assert len(asked) == 40 - len(finished)
-    assert sorted(Counter(row["id"] for row in lines(out, "answer")).values()) == [1] * 40
-    before = len(upstream.bodies)
-    assert (await consilium(*words))[0] == 0
-    assert len(upstream.bodies) == before
+class Gate:
+    """A server that gives `allowed` answers and then lets everybody wait; `held` is set when somebody does."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.allowed = 0
+        self.held = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        text = (await request.json())["messages"][0]["content"]
+        self.asked.append(text)
+        if self.allowed <= 0:
+            self.held.set()
+            await asyncio.Event().wait()
+        self.allowed -= 1
+        said = "4" if "plus" in text else "Paris"
+        return web.json_response({"choices": [{"message": {"role": "assistant", "content": said}}]})
+
+
+async def test_a_run_killed_in_the_middle_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
+    gate, out = Gate(), tmp_path / "run.jsonl"
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", gate.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.5)
+    await runner.setup()
+    listener = listening()
+    await web.SockSite(runner, listener).start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    words = ("eval", "run", "-s", str(suite(tmp_path)), "-t", url, "--out", str(out), "-k", "4", "--json")
+    try:
+        for _ in range(3):
+            gate.allowed = 9
+            gate.held.clear()
+            process = await asyncio.create_subprocess_exec(sys.executable, "-m", "router.cli", *words)
+            await gate.held.wait()
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+            out.write_bytes(out.read_bytes() + b'{"answer": {"id": "m1", "mod')
+        answered = {row["id"] for row in whole_lines(out, "answer")}
+        assert 10 < len(answered) <= 27
+        gate.asked, gate.allowed = [], 100
+        status, said, complained = await consilium(*words)
+        assert status == 0, complained
+        found = orjson.loads(said)
+        assert (found["scored"], found["score"]) == (40, 1.0)
+        assert len(gate.asked) == len(set(gate.asked)) == 40 - len(answered)
+        assert set(Counter(row["id"] for row in lines(out, "answer")).values()) == {1}
+        assert (await consilium(*words))[0] == 0
+        assert len(gate.asked) == 40 - len(answered)
+    finally:
+        await runner.cleanup()
 
 
 def whole_lines(path: Path, kind: str) -> list[dict[str, Any]]:

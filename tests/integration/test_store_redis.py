@@ -78,7 +78,7 @@ async def stores(server: Server) -> AsyncIterator[Callable[..., RedisStore]]:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(60):
-        while not await condition():  # noqa: ASYNC110 - another process decides
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

@@ -296,7 +296,7 @@ async def test_cancelling_reaches_the_provider(provider: Provider, expert: Make,
         await asyncio.wait_for(arrived.wait(), 30)
     else:
         async with asyncio.timeout(30):
-            while not provider.bodies:  # noqa: ASYNC110 - the server has no event for it
+            while not provider.bodies:
                 await asyncio.sleep(0.01)
     assert one.load().in_flight == 1
     call.cancel()

@@ -241,7 +241,7 @@ async def test_the_replica_with_the_fewest_calls_is_asked(serve: Serve, parts: P
     one = expert(parts, *servers)
     calls = [asyncio.create_task(one.answer(query(), silent)) for _ in range(9)]
     async with asyncio.timeout(10):
-        while sum(len(server.bodies) for server in servers) < 9:  # noqa: ASYNC110 - three servers, one condition
+        while sum(len(server.bodies) for server in servers) < 9:
             await asyncio.sleep(0.01)
     assert [len(server.bodies) for server in servers] == [3, 3, 3]
     assert one.load().in_flight == 9
@@ -445,7 +445,7 @@ async def test_failures_in_a_row_cool_an_endpoint_down_and_one_success_forgives_
     assert len(server.bodies) == FAILURES_BEFORE_COOLDOWN
     server.handler = whole
     async with asyncio.timeout(10):
-        while not one.load().available:  # noqa: ASYNC110 - time itself is tested
+        while not one.load().available:
             await asyncio.sleep(0.05)
     await ask(one)
     assert endpoints_of(parts)[server.url].failures == 0

@@ -315,7 +315,6 @@ async def test_a_program_reaches_neither_the_network_nor_files_where_the_machine
     apart = await isolation()
     target = tmp_path / "mine"
     target.write_text("mine")
-    tmp_path.chmod(0o755)
     if apart.network:
         ran = await run("import socket\nsocket.create_connection(('127.0.0.1', 1), 2)", apart, Limits())
         assert "Network is unreachable" in ran.output

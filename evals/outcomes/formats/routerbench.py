@@ -83,7 +83,7 @@ def _cell(row: Row, expert: str, record: dict[str, Any]) -> None:
 def _prompt(value: Any) -> Any:
     """A prompt is stored as the text of a Python list of turns; a text of one turn is that turn."""
     if isinstance(value, list | tuple):
-        return "\n".join(str(turn) for turn in value)
+        return "\n".join(str(turn) for turn in value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if isinstance(value, str) and value.startswith(("['", '["')):
         try:
             return _prompt(ast.literal_eval(value))

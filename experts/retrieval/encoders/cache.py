@@ -92,7 +92,7 @@ def read_export(folder: Path, runtime: str) -> Exported | None:
     try:
         found: dict[str, Any] = orjson.loads((place / MANIFEST_FILE).read_bytes())
         files = {str(name): (int(size), str(digest)) for name, (size, digest) in found["files"].items()}
-        manifest = EncoderManifest(**{**found, "files": files, "inputs": tuple(found["inputs"])})
+        manifest = EncoderManifest(**{**found, "files": files, "inputs": tuple(found["inputs"])})  # pyright: ignore[reportArgumentType]
         whole = all(_describe(place / name) == described for name, described in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
