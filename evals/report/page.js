@@ -144,7 +144,9 @@
     const [qx, qy] = place(oracle);
     root.append(svg("path", { d: `M${qx} ${qy - 7}l7 7l-7 7l-7-7z`, fill: "var(--oracle)" }, svg("title", {}, "query oracle")));
     const found = data.curves.aiq;
-    return section("Quality against cost", "The green line is the default router as cost is given more weight; dots are single experts, always asked; the dashed grey line is what mixing them at random reaches."
+    return section("Quality against cost", "Small dots are single experts, always asked." + (curve.length
+      ? " The green line is the default router as cost is given more weight; the dashed grey line is what mixing experts at random reaches."
+      : " No prices are known for all of them, so the router was told of no cost to weigh.")
       + (found && found.default !== null ? ` Average quality over the span (AIQ): ${pct(found.default)} against ${pct(found.zero_router)} for the mix.` : ""), root);
   }
 
@@ -171,9 +173,15 @@
         el("td", {}, self ? "" : `${v.wins} / ${v.losses}`), el("td", {}, self ? "" : v.p.toFixed(3)));
       return el("tr", { class: each.kind }, ...cells);
     });
+    const folded = body.filter((each) => each.className === "single").slice(8);
+    const unfold = folded.length > 2 ? el("button", { type: "button", style: "margin-top: 12px" }, `show ${folded.length} more experts`) : null;
+    if (unfold) {
+      for (const each of folded) each.hidden = true;
+      unfold.addEventListener("click", () => { for (const each of folded) each.hidden = false; unfold.remove(); });
+    }
     return section("Every router on the same queries", "Intervals are bootstraps over queries; the dashed line is the best single expert. Hover over a name to see what it is."
       + (data.cost_unit === "none" ? "" : ` Cost: ${COST[0]}.`),
-      el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body))));
+      el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body))), ...(unfold ? [unfold] : []));
   }
 
   // ---- who gets which task
