@@ -142,7 +142,7 @@ def _write_graph(model: str, loaded: SentenceTransformer, path: Path) -> tuple[s
     names = tuple(name for name in ("input_ids", "attention_mask", "token_type_ids") if name in sample)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=_max_length(loaded))
     try:
-        torch.onnx.export(
+        torch.onnx.export(  # pyright: ignore[reportUnknownMemberType]
             Whole().eval(), tuple(sample[name] for name in names), str(path), input_names=list(names),
             output_names=["vectors"], dynamic_shapes=(tuple({0: batch, 1: length} for _ in names),),
             opset_version=OPSET, external_data=False, dynamo=True, verbose=False,
@@ -160,7 +160,7 @@ def _write_tokenizer(model: str, loaded: SentenceTransformer, path: Path) -> Non
 
 
 def _quantise(path: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # pyright: ignore[reportUnknownVariableType]
 
     small = path.with_suffix(".int8")
     quantize_dynamic(
