@@ -42,7 +42,8 @@ FOLDS = 5
 
 class Options(BaseModel):
     """`sizes`: numbers of cells tried; `keep`: how many of them, by held-out error, are averaged; `seeds`: how many
-    clusterings of each; `rows_per_cell`: sizes that would leave fewer rows to a cell are not tried."""
+    clusterings of each; `rows_per_cell`: sizes that would leave fewer rows to a cell are not tried; `settled`: rows
+    from which the cells stay as they are: with fewer, all rows are kept and clustered anew when they have doubled."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     sizes: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
@@ -50,6 +51,7 @@ class Options(BaseModel):
     seeds: int = Field(default=3, ge=1)
     iterations: int = Field(default=12, ge=1)
     rows_per_cell: int = Field(default=12, ge=1)
+    settled: int = Field(default=2000, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class Clusters:
         self._sums = self._counts = np.zeros((0, 0))
         self._shrink = Shrinkage()
         self._closeness = (1.0, 0.0)
-        self._waiting = Outcomes.empty(())
+        self._kept = Outcomes.empty(())
+        self._clustered = 0
         self._table = self._settled()
 
     def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
@@ -119,10 +122,11 @@ class Clusters:
         rows = known_rows(outcomes.for_experts(self._experts))
         if not len(rows):
             return
-        if self._clustering is None:
-            rows = joined(self._waiting, rows)
-            self._learn(rows, np.arange(len(rows), dtype=np.int64) % FOLDS)
-            return
+        if self._clustered < self._options.settled:
+            self._kept = joined(self._kept, rows)
+            if self._clustering is None or len(self._kept) >= 2 * self._clustered:
+                self._learn(self._kept, np.arange(len(self._kept), dtype=np.int64) % FOLDS)
+                return
         sums, counts = self._tally(rows)
         self._sums, self._counts = self._sums + sums, self._counts + counts
         self._effects = merged(self._effects, effects(rows))
@@ -132,9 +136,9 @@ class Clusters:
         rows = known_rows(outcomes.for_experts([card.name]))
         self._experts = (*self._experts, card.name)
         self._effects = beside(self._effects, effects(rows))
-        if self._clustering is None:
-            wider = self._waiting.for_experts(self._experts)
-            self._waiting = joined(wider, rows.for_experts(self._experts))
+        if self._clustered < self._options.settled:
+            wider = self._kept.for_experts(self._experts)
+            self._kept = joined(wider, rows.for_experts(self._experts))
         sums, counts = self._tally(rows)
         self._sums, self._counts = np.hstack([self._sums, sums]), np.hstack([self._counts, counts])
         self._table = self._settled()
@@ -166,9 +170,9 @@ class Clusters:
         arrays = _files.arrays_of(self._effects) | {"sums": self._sums, "counts": self._counts}
         if self._clustering is not None:
             arrays |= {"centroids": self._clustering.centroids, "edges": self._clustering.edges}
-        arrays |= {f"waiting_{key}": array for key, array in _files.table_arrays(self._waiting).items()}
-        state = {"experts": self._experts, "ids": self._waiting.ids, "shrink": asdict(self._shrink),
-                 "closeness": self._closeness}  # fmt: skip
+        arrays |= {f"kept_{key}": array for key, array in _files.table_arrays(self._kept).items()}
+        state = {"experts": self._experts, "ids": self._kept.ids, "clustered": self._clustered,
+                 "shrink": asdict(self._shrink), "closeness": self._closeness}  # fmt: skip
         _files.write(folder, "clusters", state, arrays)
 
     def load(self, folder: Path) -> None:
@@ -177,22 +181,23 @@ class Clusters:
         self._sums, self._counts = arrays["sums"], arrays["counts"]
         usual, edge = state["closeness"]
         self._closeness = (usual, edge)
-        prefix = "waiting_"
+        prefix = "kept_"
         kept = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
-        self._waiting = _files.table_of(state, kept)
+        self._kept, self._clustered = _files.table_of(state, kept), int(state["clustered"])
         self._effects = _files.effects_of(arrays)
         self._clustering = Clustering(arrays["centroids"], arrays["edges"]) if "centroids" in arrays else None
         self._table = self._settled()
 
     def _learn(self, rows: Outcomes, folds: Ints) -> None:
-        self._experts, self._effects, self._clustering, self._waiting = rows.experts, effects(rows), None, rows
+        self._experts, self._effects, self._clustering = rows.experts, effects(rows), None
+        self._clustered = len(rows)
+        self._kept = rows if len(rows) < self._options.settled else Outcomes.empty(rows.experts)
         self._sums = self._counts = np.zeros((0, len(rows.experts)))
         sizes = [size for size in self._options.sizes if size * self._options.rows_per_cell <= len(rows)]
         if not sizes:
             return
         every = self._cluster(vectors_of(rows, "clusters"), sizes)
         self._clustering = self._choose(every, rows, folds)
-        self._waiting = Outcomes.empty(rows.experts)
         self._sums, self._counts = self._tally(rows)
         usual, edge = np.quantile(self._clustering.closeness(vectors_of(rows, "clusters")), (0.5, 0.05))
         self._closeness = (float(usual), float(edge))
