@@ -1,9 +1,8 @@
 """Router drift: which frozen probe queries change expert when an expert or data come, and whether with reason.
 
-Source of the question: SAME (arXiv 2602.01990). A change is justified when the estimates after it promise the new
-choice more than the old one, beyond their uncertainty as the policy weighs it (`caution`); every other change is drift.
-The bound that keeps it down is that same caution: `margins` says what share of the probes would still drift if a
-change were only made for a promise of so much.
+Source of the question: SAME (arXiv 2602.01990). A flip is drift where the estimates after the change promise the new
+choice no more than the old one; doubtful where they promise more, but within their uncertainty as the policy weighs it
+(`caution`). `margins` says what share of the probes would still flip if a flip were only made for a promise of so much.
 """
 
 from __future__ import annotations
@@ -32,8 +31,9 @@ MARGINS = (0.0, 0.01, 0.02, 0.05, 0.1)
 @dataclass(frozen=True, slots=True)
 class Drift:
     """Shares are of the probes. `flipped`: the expert changed; `to_newcomer`: to the one that was added;
-    `unjustified`: without a predicted gain beyond its doubt. `margins`: predicted gain that is asked for -> share that
-    still flips. `before` and `after`: measured macro quality; `bounded`: after, with the unjustified flips undone."""
+    `unjustified`: without a predicted gain; `doubtful`: with one within its doubt. `margins`: predicted gain that is
+    asked for -> share that still flips. `before` and `after`: measured macro quality; `bounded`: after, with the
+    unjustified and doubtful flips undone."""
 
     dataset: str
     change: str
@@ -41,6 +41,7 @@ class Drift:
     flipped: float
     to_newcomer: float
     unjustified: float
+    doubtful: float
     margins: dict[str, float]
     before: float
     after: float
@@ -100,13 +101,13 @@ def judge(
     estimated, spread = after.estimates.quality, after.estimates.uncertainty
     gain = estimated[rows, after.seats] - estimated[rows, before.seats]
     doubt = caution * np.hypot(spread[rows, after.seats], spread[rows, before.seats])
-    justified = gain > doubt
+    drifted, doubtful = flipped & (gain <= 0), flipped & (gain > 0) & (gain <= doubt)
     margins = {f"{margin:g}": float((flipped & (gain > margin)).mean()) for margin in MARGINS}
-    bounded = np.where(flipped & ~justified, before.seats, after.seats)
+    bounded = np.where(drifted | doubtful, before.seats, after.seats)
     chosen = test.outcomes.scores[rows, bounded]
     return Drift(
         test.name, change, len(test), float(flipped.mean()), float((flipped & (after.seats == newcomer)).mean()),
-        float((flipped & ~justified).mean()), margins, quality(before, test), quality(after, test),
+        float(drifted.mean()), float(doubtful.mean()), margins, quality(before, test), quality(after, test),
         float(means(chosen[:, None], test.outcomes.tasks).macro[0]),
     )  # fmt: skip
 
@@ -115,10 +116,13 @@ def show(found: Drift, console: Console) -> None:
     """What changed, in words."""
     console.print(f"[bold]{found.dataset}[/]: {found.change}; {found.probes:,} frozen probes")
     console.print(f"{100 * found.flipped:.1f} % changed expert, {100 * found.to_newcomer:.1f} % to the newcomer")
-    console.print(f"[bold]{100 * found.unjustified:.2f} %[/] changed without a predicted gain beyond its uncertainty")
+    console.print(
+        f"[bold]{100 * found.unjustified:.2f} %[/] changed without a predicted gain, another "
+        f"{100 * found.doubtful:.2f} % for one within its uncertainty"
+    )
     kept = ", ".join(f"{100 * float(margin):g} points: {100 * share:.1f} %" for margin, share in found.margins.items())
     console.print(f"flips that are left where a gain is asked for of more than {kept}", style="dim")
     console.print(
-        f"quality {100 * found.before:.2f} before, {100 * found.after:.2f} after, {100 * found.bounded:.2f} with the "
-        f"unjustified flips undone", style="dim",
+        f"quality {100 * found.before:.2f} before, {100 * found.after:.2f} after, {100 * found.bounded:.2f} with those "
+        f"flips undone", style="dim",
     )  # fmt: skip
