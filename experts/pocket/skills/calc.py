@@ -90,6 +90,11 @@ def _uneven(rng: Random) -> Sum:
     return Sum("divide", rng.randint(10, 999), rng.randint(2, 9))
 
 
+def _borrowed(rng: Random) -> Sum:
+    low, high = sorted((rng.randint(10, 999), rng.randint(100, 999)))
+    return Sum("subtract", high, low)
+
+
 def values(rng: Random, split: Split) -> Sum:
     """An operation and its numbers, from the split's share of all pairs."""
     return drawn(rng, split, _sum, lambda value: value.key)
@@ -112,12 +117,16 @@ _CORES: dict[str, Cores] = {
             "{name} has {a} {things} and buys {b} more. how many {things} does {name} have now?",
             "{name} has {a} {things} and {other} has {b}. how many {things} do they have together?",
             "there are {a} {things} here and {b} there. how many {things} are there in all?",
-        ),
-        validation=("calculate the sum of {a} and {b}", "how much do you get if you add {a} to {b}?"),
-        test=(
             "the result of {a} plus {b}", "work out {a} plus {b}", "what do you get when you add {a} to {b}?",
             "how much is {a} and {b} together?",
             "{name} had {a} {things} and got {b} more. how many {things} are there now?",
+        ),
+        validation=("calculate the sum of {a} and {b}", "how much do you get if you add {a} to {b}?"),
+        test=(
+            "what do you get when you add {a} and {b} together?", "the total of {a} and {b}", "work out {a} plus {b}",
+            "if i put {a} and {b} together, how much is that altogether?",
+            "if {name} picks {a} {things} in the morning and another {b} {things} in the afternoon, how many "
+            "{things} does {name} pick that day?",
         ),
     ),
     "subtract": Cores(
@@ -132,12 +141,16 @@ _CORES: dict[str, Cores] = {
             "{name} has {a} {things} and gives away {b}. how many {things} does {name} have left?",
             "there were {a} {things} and {b} are gone. how many {things} are left?",
             "{name} had {a} {things} and sold {b}. how many {things} remain?",
+            "the result of {a} minus {b}", "work out {a} minus {b}",
+            "what do you get when you subtract {b} from {a}?", "what remains if {b} is taken away from {a}?",
+            "{name} has {a} {things} and loses {b} of them. how many {things} are left?",
         ),
         validation=("calculate the difference between {a} and {b}", "how much is left if you take {b} from {a}?"),
         test=(
-            "the result of {a} minus {b}", "work out {a} minus {b}", "what do you get when you subtract {b} from {a}?",
-            "what remains if {b} is taken away from {a}?",
-            "{name} has {a} {things} and loses {b} of them. how many {things} are left?",
+            "how much is left if you take {b} away from {a}?", "the difference between {a} and {b}",
+            "subtract {b} from {a}", "what number is {b} less than {a}?",
+            "{name} bought {a} {things} and then gave {b} of them to a neighbour, so how many {things} does "
+            "{name} still have?",
         ),
     ),
     "multiply": Cores(
@@ -150,12 +163,16 @@ _CORES: dict[str, Cores] = {
             "{name} buys {a} bags with {b} {things} in each. how many {things} does {name} have in total?",
             "if one box holds {b} {things}, how many {things} are in {a} boxes?",
             "{a} shelves hold {b} {things} each. how many {things} are there in all?",
-        ),
-        validation=("calculate the product of {a} and {b}", "how much do you get if you multiply {a} and {b}?"),
-        test=(
             "the result of {a} times {b}", "work out {a} times {b}", "what do you get when you multiply {a} and {b}?",
             "how much is {a} multiplied by {b}?",
             "{name} has {a} boxes with {b} {things} in each. how many {things} is that in total?",
+        ),
+        validation=("calculate the product of {a} and {b}", "how much do you get if you multiply {a} and {b}?"),
+        test=(
+            "how much is {a} times {b}?", "the product of {a} and {b}", "multiply {a} by {b} and tell me the result",
+            "what does {a} multiplied by {b} come to?",
+            "there are {a} boxes on a shelf and {name} puts {b} {things} into each box, so how many {things} "
+            "are in the boxes altogether?",
         ),
     ),
     "divide": Cores(
@@ -168,12 +185,15 @@ _CORES: dict[str, Cores] = {
             "{b} friends share {a} {things} equally. how many {things} does each friend get?",
             "{a} {things} are split equally into {b} boxes. how many {things} are in each box?",
             "{name} shares {a} {things} equally among {b} people. how many {things} does each one get?",
-        ),
-        validation=("calculate the quotient of {a} and {b}", "how much do you get if you divide {a} by {b}?"),
-        test=(
             "the result of {a} divided by {b}", "work out {a} divided by {b}",
             "what do you get when you divide {a} by {b}?", "how many times does {b} fit into {a}?",
             "{a} {things} are shared equally among {b} friends. how many {things} does each one get?",
+        ),
+        validation=("calculate the quotient of {a} and {b}", "how much do you get if you divide {a} by {b}?"),
+        test=(
+            "how many times does {b} go into {a}?", "the result of dividing {a} by {b}", "divide {a} by {b}",
+            "what is {a} split into {b} equal parts?",
+            "{name} shares {a} {things} equally among {b} children, so how many {things} does each child get?",
         ),
     ),
 }  # fmt: skip
@@ -183,15 +203,15 @@ _THINGS = ("apples", "books", "coins", "pens", "cards", "stamps", "shells", "mar
 
 
 def draw(rng: Random, split: Split) -> tuple[str, str, str]:
-    """A question, its answer, and the worked text; training has more quotients.
+    """A question, its answer, and the worked text; training has more quotients, and more that is borrowed.
 
-    Those have remainders: the steps of a whole quotient, such as 53 / 8, come from few dividends, and from none in
-    training when these are held out.
+    The quotients have remainders: the steps of a whole quotient, such as 53 / 8, come from few dividends, and from none
+    in training when these are held out.
     """
     value = values(rng, split)
-    if split == "train" and rng.random() < 0.25:
-        value = drawn(rng, split, _uneven, lambda quotient: quotient.key)
-    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng)
+    if split == "train" and (lot := rng.random()) < 0.4:
+        value = drawn(rng, split, _uneven if lot < 0.2 else _borrowed, lambda more: more.key)
+    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng, asides=True)
     name, other = rng.sample(_NAMES, 2)
     prompt = said.format(a=value.a, b=value.b, name=name, other=other, things=rng.choice(_THINGS))
     return prompt, value.answer, value.worked

@@ -3,13 +3,15 @@
 A training core may hold choices, `[a|b|]`; the held-out cores are kept out of what they spell. A core that ends with
 `?` is a question, one that begins with `the ` or `{` is a noun phrase, any other is a command. Each split has its own
 cores and, beside the plain ones, its own wrappings: no test wording occurs in training. Training text also gets
-greetings, slips of the finger and lower case, so that the models learn to look for the words that matter.
+greetings, slips of the finger, lower case and, where a skill asks for it, words that do not belong there,
+so that the models learn to look for the words that matter.
 """
 
 import re
 from dataclasses import dataclass
 from itertools import product
 from random import Random
+from string import ascii_lowercase
 
 from experts.pocket.skills.split import Split
 
@@ -82,15 +84,16 @@ def chosen(cores: Cores, split: Split, rng: Random) -> str:
     """One core of a split, its choices made; in training never one that is held out."""
     while True:
         core = rng.choice(cores.of(split))
-        if "[" not in core:
-            return core
-        spelled = _tidy(_CHOICE.sub(lambda found: rng.choice(found[1].split("|")), core))
-        if spelled not in cores.validation and spelled not in cores.test:
+        spelled = _tidy(_CHOICE.sub(lambda found: rng.choice(found[1].split("|")), core)) if "[" in core else core
+        if split != "train" or (spelled not in cores.validation and spelled not in cores.test):
             return spelled
 
 
-def wrapped(core: str, split: Split, rng: Random) -> str:
-    """A core in one of the split's wrappings; its `{fields}` are left for the skill to fill."""
+def wrapped(core: str, split: Split, rng: Random, *, asides: bool = False) -> str:
+    """A core in one of the split's wrappings; its `{fields}` are left for the skill to fill.
+
+    With `asides`, some training text begins or ends with a few idle words.
+    """
     noun = core.startswith(("the ", "{"))
     kinds = QUESTIONS if core.endswith("?") else NOUNS if noun else COMMANDS
     form = rng.choice(kinds.of(split))
@@ -100,6 +103,8 @@ def wrapped(core: str, split: Split, rng: Random) -> str:
         return said
     if rng.random() < 0.12:
         said = _slip(said, rng)
+    if asides:
+        said = _disturbed(said, rng)
     if rng.random() < 0.15:
         said = f"{rng.choice(_GREETINGS)} {said}"
     if rng.random() < 0.2:
@@ -120,6 +125,35 @@ def _slip(said: str, rng: Random) -> str:
         return said
     place = rng.choice(places)
     return said[:place] + rng.choice(("", said[place] * 2)) + said[place + 1 :]
+
+
+_SAID_IDLY = """
+    a about again all an and any anyway as ask at be been but by could day do does everyone fine for from give given
+    good got had has have having here homework how i if in is it its just kind know let like look make maybe me mind
+    my need next now of on once one or our out over please problem question quickly really right say see should
+    small so some sure take task tell thank thanks that the then there these thing think this time to today try us
+    use very want was we well what when where which while who will with wonder work would yes you your
+"""
+_IDLE: tuple[str, ...] = tuple(_SAID_IDLY.split())
+
+
+def idle(rng: Random, most: int) -> str:
+    """From one to `most` words that say nothing, now and then one that is no word at all."""
+    words = [rng.choice(_IDLE) for _ in range(rng.randint(1, most))]
+    if rng.random() < 0.3:
+        words[rng.randrange(len(words))] = "".join(rng.choice(ascii_lowercase) for _ in range(rng.randint(2, 9)))
+    return " ".join(words)
+
+
+def _disturbed(said: str, rng: Random) -> str:
+    """Put idle words before or after the question, now and then."""
+    lot = rng.random()
+    if lot < 0.12:
+        before = idle(rng, 5)
+        return f"{before[:1].upper()}{before[1:]}{rng.choice((' ', ' ', ', ', ': ', '. '))}{said}"
+    if lot < 0.2:
+        return f"{said} {idle(rng, 4)}"
+    return said
 
 
 def _lower(said: str) -> str:

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from experts.pocket.skills.phrasing import chosen, wrapped
+from experts.pocket.skills.phrasing import chosen, idle, wrapped
 from experts.pocket.skills.split import Split, drawn, part
 from experts.pocket.skills.sql_words import AGGREGATE_WORDS, CONDITIONS, CORES, LAYOUTS
 
@@ -167,6 +167,14 @@ def draw(rng: Random, split: Split) -> tuple[str, str, str]:
         if "{w}" not in core:
             core = core.removesuffix("?") + " where {w}" + ("?" if core.endswith("?") else "")
     word = rng.choice(AGGREGATE_WORDS[value.want]) if value.want in AGGREGATES else ""
-    asked = wrapped(core, split, rng).format(s=value.subject, t=value.table, c=value.column, w=condition, g=word)
-    prompt = rng.choice(LAYOUTS.of(split)).format(schema=schema(rng, value), q=asked)
+    asked = wrapped(core, split, rng, asides=True).format(
+        s=value.subject, t=value.table, c=value.column, w=condition, g=word
+    )
+    prompt = chosen(LAYOUTS, split, rng).format(schema=schema(rng, value), q=asked, idle=_lead(rng, split))
     return prompt, value.query, value.worked
+
+
+def _lead(rng: Random, split: Split) -> str:
+    """Words before a table that say nothing about it; held-out layouts have none."""
+    words = idle(rng, 4) if split == "train" else ""
+    return words[:1].upper() + words[1:]

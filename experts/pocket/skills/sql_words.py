@@ -37,11 +37,13 @@ CORES: dict[str, Cores] = {
             f"select {{s}} {_IF} {{w}}", f"[find|show|get] {{s}} {_IF} {{w}}", f"what {{s}} is there {_IF} {{w}}?",
             f"for {_T} {_IF} {{w}}, [show|give|list|find] the {{s}}", f"for rows {_IF} {{w}}, show the {{s}}",
             f"the {{s}} {_IF} {{w}}", f"return {{s}} of [the |]rows {_IF} {{w}}",
+            "find the {s} of all {t} whose {w}", "which {s} do the {t} have where {w}?",
+            "the {s} of every row whose {w}", "list the {s} for all {t} where {w}",
         ),
         validation=("show the {s} of the {t} whose {w}", "which {s} is there for the {t} where {w}?"),
         test=(
-            "find the {s} of all {t} whose {w}", "which {s} do the {t} have where {w}?",
-            "the {s} of every row whose {w}", "list the {s} for all {t} where {w}",
+            "list the {s} of all {t} where {w}", "what is the {s} of each of the {t} whose {w}?",
+            "the {s} for every one of the {t} where {w}", "find all the {t} whose {w} and give me their {s}",
         ),
     ),
     "count": Cores(
@@ -56,11 +58,13 @@ CORES: dict[str, Cores] = {
             f"how many [{{t}}|rows|entries] are [in|found in] the table {_IF} {{w}}?", f"how many {{t}} {_IF} {{w}}?",
             f"[find|show|give|get] the [number|count] of [{{t}}|rows] {_IF} {{w}}",
             f"the total number of [{{t}}|rows] {_IF} {{w}}",
+            "how many {t} do we have where {w}?", "the count of {t} whose {w}", "count all the {t} where {w}",
+            "how many rows are in the table whose {w}?",
         ),
         validation=("count all rows where {w}", "what is the number of {t} where {w}?"),
         test=(
-            "how many {t} do we have where {w}?", "the count of {t} whose {w}", "count all the {t} where {w}",
-            "how many rows are in the table whose {w}?",
+            "how many {t} are there where {w}?", "the number of {t} whose {w}", "count the {t} for which {w}",
+            "in how many rows of {t} is it true that {w}?",
         ),
     ),
     "distinct": Cores(
@@ -76,27 +80,41 @@ CORES: dict[str, Cores] = {
             f"[list|show] {{s}} [without repeats|without duplicates] [|from {_T}]", "list [every|each] {s} only once",
             f"what are the [different|distinct|unique] {{s}} [of|among] {_T}?", "show {s}, each value once",
             "what [unique|different|distinct] {s} values are there?",
-        ),
-        validation=("show the different {s} of the {t}", "the unique {s} of all {t}"),
-        test=(
             "list the distinct {s} of the {t}", "which distinct {s} values are there?",
             "what are the different {s} values in {t}?", "show every {s} only once",
         ),
+        validation=("show the different {s} of the {t}", "the unique {s} of all {t}"),
+        test=(
+            "which different values of {s} are there among the {t}?",
+            "list every {s} in {t} just once, without repeats", "the unique values in the {s} column",
+            "what are all the distinct {s} values that occur in the {t} table?",
+        ),
     ),
     "top": Cores(
-        train=_extreme(_HIGH),
-        validation=("find the {s} with the highest {c}", "which {s} has the maximum {c}?"),
-        test=(
+        train=(
+            *_extreme(_HIGH),
             "what {s} has the highest {c}?", "which {s} has the largest {c}?", "show the {s} with the highest {c}",
             "the {s} whose {c} is the highest",
         ),
+        validation=("find the {s} with the highest {c}", "which {s} has the maximum {c}?"),
+        test=(
+            "what is the {s} of the one with the highest {c} among the {t}?",
+            "the {s} of the row in {t} that has the largest {c}",
+            "find the entry in {t} with the greatest {c} and tell me its {s}",
+            "which {s} belongs to the row with the maximum {c} in the {t} table?",
+        ),
     ),
     "bottom": Cores(
-        train=_extreme(_LOW),
-        validation=("find the {s} with the lowest {c}", "which {s} has the minimum {c}?"),
-        test=(
+        train=(
+            *_extreme(_LOW),
             "what {s} has the lowest {c}?", "which {s} has the smallest {c}?", "show the {s} with the lowest {c}",
             "the {s} whose {c} is the lowest",
+        ),
+        validation=("find the {s} with the lowest {c}", "which {s} has the minimum {c}?"),
+        test=(
+            "which {s} goes with the lowest {c} in {t}?", "the {s} of whichever of the {t} has the smallest {c}",
+            "look up the row in {t} where {c} is lowest and give me its {s}",
+            "out of all the {t}, what is the {s} of the one with the least {c}?",
         ),
     ),
     "aggregate": Cores(
@@ -108,11 +126,13 @@ CORES: dict[str, Cores] = {
             "[compute|find|show|get] the {g} {s} of all [rows|entries]", f"what {{g}} {{s}} do {_T} have?",
             f"how much is the {{g}} {{s}} [of|for|in] {_T}?", "the {g} value of {s}", "what is the {g} value of {s}?",
             f"for {_T}, [what is|compute|show] the {{g}} {{s}}", "what is the {g} of the {s} column?",
+            "what is the {g} {s} of all {t}?", "compute the {g} {s} of the {t}", "find the {g} {s} in the table",
+            "how much is the {g} {s}?",
         ),
         validation=("show the {g} {s} of the {t}", "what is the {g} {s} in the table?"),
         test=(
-            "what is the {g} {s} of all {t}?", "compute the {g} {s} of the {t}", "find the {g} {s} in the table",
-            "how much is the {g} {s}?",
+            "the {g} {s} of all the {t}", "work out the {g} {s} over the whole table",
+            "taking all {t} together, what is the {g} {s}?", "tell me the {g} value of the {s} column in {t}",
         ),
     ),
 }  # fmt: skip
@@ -141,10 +161,29 @@ CONDITIONS: dict[str, Cores] = {
         test=("{c} is {v}", "{c} equals {v}", "{c} is equal to {v}"),
     ),
 }  # fmt: skip
+_SOME = "[|a |the |this |my |our ]"
+_TABLE = "[|table |tables |schema |database |relation |data |sheet |list ]"
 LAYOUTS = Cores(
-    train=("{schema}\n{q}", "Table: {schema}\n{q}", "Given the table {schema}: {q}", "{q}\nTable: {schema}",
-           "CREATE TABLE {schema};\n{q}", "Schema: {schema}. {q}", "I have a table {schema}. {q}",
-           "Write a query for {schema}: {q}"),
+    train=(
+        "{schema}\n{q}", "{q}\n{schema}", "{schema} {q}", "{schema}: {q}", "{q} {schema}",
+        "[Table|Schema|Data|Database|Columns|Structure|Tables|Relation][:| is|:\n|\n| -] {schema}[.|\n|:|;| -] {q}",
+        f"[Given|With|Using|From|For|In|Take|Consider|See|Assume|Suppose] {_SOME}{_TABLE}{{schema}}[:|,|;|\n| -] {{q}}",
+        f"[Given|With|Using|From|For|In|Take|Consider|See|Assume|Suppose] {_SOME}{_TABLE}{{schema}}[:|,|;|.|\n] {{q}}",
+        f"[I have|We have|There is|Here is|This is|Look at|Imagine|Let us say we have] {_SOME}{_TABLE}{{schema}}"
+        "[.|:|,|\n] {q}",
+        "[My|The|Our|This] [table|schema|data|database] [is|looks like|has the form|reads] {schema}[.|:|,|\n] {q}",
+        "CREATE TABLE {schema};\n{q}", "create table {schema}; {q}",
+        "{q} [The|My|Our] [table|schema] [is|looks like|reads] {schema}[.|]",
+        "{q}\n[Table|Schema|Data|Database][:| is|:\n] {schema}",
+        f"{{q}} [Given|Using|Use|For|In|From] {_SOME}{_TABLE}{{schema}}[.|]",
+        f"[Write|Give me|I need|Make] [a query|SQL|an SQL query] [for|on|over] {_SOME}{_TABLE}{{schema}}[:|.|\n] {{q}}",
+        "{idle} {schema}[.|:|,|;|\n| -] {q}", "{q}[ | \n]{idle} {schema}",
+    ),
     validation=("Table {schema}: {q}", "Schema: {schema}\n{q}"),
-    test=("Table {schema}. {q}", "Given {schema}. {q}", "There is a table {schema}.\n{q}"),
+    test=(
+        "I have a table {schema}. {q}",
+        "{q}\nThe table looks like this: {schema}",
+        "Here is my database table:\n\n{schema}\n\nPlease write an SQL query that answers this: {q}",
+        "{q} Use SQL, and note that the data is stored in {schema}.",
+    ),
 )  # fmt: skip

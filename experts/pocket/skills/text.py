@@ -122,11 +122,14 @@ _CORES: dict[str, Cores] = {
             f"what do you get if you [reverse|flip|turn around] {_W}?", f"what [does|would] {_W} read {_BACK}?",
             f"what is {_W} [spelled|written|read] {_BACK}?", f"what is {_W} {_BACK}?",
             f"turn {_W} [around|backwards|back to front]", f"how does {_W} [look|sound|read] [in reverse|reversed]?",
+            "what does {w} look like backwards?", "the word {w} written in reverse", "spell the word {w} in reverse",
+            "put the letters of {w} in reverse order",
         ),
         validation=("the word {w} spelled backwards", "write the word {w} from right to left"),
         test=(
-            "what does {w} look like backwards?", "the word {w} written in reverse", "spell the word {w} in reverse",
-            "put the letters of {w} in reverse order",
+            "how do you spell {w} backwards?", "the word {w} written from back to front",
+            "turn {w} around so that the last letter comes first and the first letter comes last",
+            "write the letters of the word {w} in reverse order",
         ),
     ),
     "sort": Cores(
@@ -143,11 +146,15 @@ _CORES: dict[str, Cores] = {
             f"how do the letters [of|in] {_W} [look|go] {_A_TO_Z}?", f"alphabetize the letters [of|in] {_W}",
             f"how do you [sort|order|arrange] the letters [of|in] {_W} {_A_TO_Z}?",
             f"what [is|would be] {_W} with its letters [sorted|ordered] {_A_TO_Z}?",
+            "what are the letters of {w} in alphabetical order?", "write the letters of {w} sorted from a to z",
+            "arrange the letters in the word {w} from a to z", "put the letters in {w} into alphabetical order",
         ),
         validation=("sort the letters of the word {w} alphabetically", "the letters in {w} sorted from a to z"),
         test=(
-            "what are the letters of {w} in alphabetical order?", "write the letters of {w} sorted from a to z",
-            "arrange the letters in the word {w} from a to z", "put the letters in {w} into alphabetical order",
+            "put the letters of {w} in alphabetical order",
+            "what do you get if you arrange the letters of the word {w} from a to z?",
+            "the letters of {w} sorted alphabetically",
+            "rearrange the word {w} so that its letters follow the order of the alphabet",
         ),
     ),
     "count": Cores(
@@ -167,11 +174,13 @@ _CORES: dict[str, Cores] = {
             f"how many times does {_W} [contain|use|include] [{{l}}|the letter {{l}}]?",
             f"in {_W}, how [often|many times] does [{{l}}|the letter {{l}}] [occur|appear]?",
             f"how many of the letters [in|of] {_W} are {{l}}?",
+            "how often does the letter {l} appear in the word {w}?", "how many times does {w} have the letter {l}?",
+            "the number of times the letter {l} appears in {w}", "how many times is {l} in the word {w}?",
         ),
         validation=("how often does {l} appear in {w}?", "count the letter {l} in the word {w}"),
         test=(
-            "how often does the letter {l} appear in the word {w}?", "how many times does {w} have the letter {l}?",
-            "the number of times the letter {l} appears in {w}", "how many times is {l} in the word {w}?",
+            "how many times does the letter {l} appear in {w}?", "the number of {l}'s in the word {w}",
+            "count how often {l} occurs in {w}", "how many of the letters in the word {w} are {l}?",
         ),
     ),
     "length": Cores(
@@ -186,11 +195,13 @@ _CORES: dict[str, Cores] = {
             f"how many [letters|characters] does it take to [write|spell] {_W}?", f"what length does {_W} have?",
             f"count how many [letters|characters] are in {_W}", f"the total number of letters [in|of] {_W}",
             f"in {_W}, how many [letters|characters] are there?", f"how many letters do you need for {_W}?",
+            "how many letters are there in {w}?", "the number of letters in the word {w}",
+            "count all the letters of the word {w}", "how many characters long is the word {w}?",
         ),
         validation=("how many letters does the word {w} have?", "the length of the word {w}"),
         test=(
-            "how many letters are there in {w}?", "the number of letters in the word {w}",
-            "count all the letters of the word {w}", "how many characters long is the word {w}?",
+            "how many letters does {w} have?", "the length of the word {w} in letters",
+            "count all the letters in {w}", "how many letters long is the word {w}?",
         ),
     ),
     "upper": Cores(
@@ -203,11 +214,13 @@ _CORES: dict[str, Cores] = {
             f"the [upper case|uppercase|capital] [form|version] of {_W}", f"write {_W} with [big|capital] letters only",
             f"how [do|would] you [write|spell|type] {_W} {_IN_UPPER}?", f"how is {_W} [written|spelled] {_IN_UPPER}?",
             f"what is {_W} {_IN_UPPER}?", f"what does {_W} look like {_IN_UPPER}?",
+            "turn {w} into capital letters", "write the word {w} in uppercase", "the word {w} in upper case",
+            "how do you write {w} in capital letters?",
         ),
         validation=("write the word {w} in capitals", "change {w} to capital letters"),
         test=(
-            "turn {w} into capital letters", "write the word {w} in uppercase", "the word {w} in upper case",
-            "how do you write {w} in capital letters?",
+            "write {w} in capital letters", "how does the word {w} look in all caps?", "the uppercase version of {w}",
+            "change every letter of the word {w} to a capital",
         ),
     ),
     "lower": Cores(
@@ -221,11 +234,13 @@ _CORES: dict[str, Cores] = {
             f"the [lower case|lowercase|small] [form|version] of {_W}", f"write {_W} with small letters only",
             f"how [do|would] you [write|spell|type] {_W} {_IN_LOWER}?", f"how is {_W} [written|spelled] {_IN_LOWER}?",
             f"what is {_W} {_IN_LOWER}?", f"what does {_W} look like {_IN_LOWER}?",
+            "turn {w} into small letters", "write the word {w} in lowercase", "the word {w} in lower case",
+            "how do you write {w} in small letters?",
         ),
         validation=("write the word {w} in small letters", "change {w} to small letters"),
         test=(
-            "turn {w} into small letters", "write the word {w} in lowercase", "the word {w} in lower case",
-            "how do you write {w} in small letters?",
+            "write {w} using only small letters", "how would the word {w} be written without any capitals?",
+            "the lowercase form of {w}", "change the word {w} to all lower case",
         ),
     ),
     "letter": Cores(
@@ -240,11 +255,14 @@ _CORES: dict[str, Cores] = {
             f"[find|get|show] letter number {{n}} [of|in] {_W}", f"[which|what] letter of {_W} is the {{nth}}?",
             f"what letter does {_W} have at [position|place] {{n}}?", f"in {_W}, which letter is the {{nth}}?",
             f"the [letter|character] that [is|comes] {{nth}} in {_W}",
+            "what letter comes {nth} in the word {w}?", "the {nth} letter in the word {w}",
+            "give letter number {n} of {w}", "which letter is at position {n} of {w}?",
         ),
         validation=("which is the {nth} letter in the word {w}?", "the letter at position {n} in the word {w}"),
         test=(
-            "what letter comes {nth} in the word {w}?", "the {nth} letter in the word {w}",
-            "give letter number {n} of {w}", "which letter is at position {n} of {w}?",
+            "which letter comes {nth} in {w}?", "the {nth} letter of the word {w}",
+            "tell me which letter is at position {n} in {w}",
+            "if you count from the start of the word {w}, what is letter number {n}?",
         ),
     ),
 }  # fmt: skip
@@ -264,7 +282,7 @@ def _ordinal(place: int, rng: Random) -> str:
 def draw(rng: Random, split: Split) -> tuple[str, str, str]:
     """A question, its answer, and the worked text; training has more of what is hardest to learn."""
     value = values(rng, split, _LESSONS if split == "train" else OPERATIONS)
-    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng)
+    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng, asides=True)
     quote = rng.choice(("{}", "{}", '"{}"', "'{}'"))
     mark = rng.choice(("{}", "{}", '"{}"', "'{}'")) if "{l}s" not in said and "{l}'s" not in said else "{}"
     prompt = said.format(
