@@ -39,7 +39,8 @@ def pair_table(reports: Sequence[Mapping[str, Any]]) -> str:
     """RouteLLM's metrics of the sets with two experts; empty where there is none."""
     lines = ["| task | n | APGR | of ten shares | CPT(50 %) | CPT(80 %) |", "|---|---|---|---|---|---|"]
     for report in reports:
-        for task, row in (report["apgr"] or {"tasks": {}})["tasks"].items():
+        tasks: Mapping[str, Mapping[str, Any]] = report["apgr"]["tasks"] if report["apgr"] else {}
+        for task, row in tasks.items():
             low, high = row["ci95"]
             lines.append(
                 f"| {report['dataset']}, {task} | {row['n']:,} | **{row['apgr']:.3f}** [{low:.3f}, {high:.3f}] | "
