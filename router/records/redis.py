@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from experts.errors import ConfigError
 from router.records.protocol import Unrecorded
@@ -23,15 +25,16 @@ CALL_S = 5.0
 
 
 class RedisRecords:
-    """Connects on the first call. `keep`: decisions kept, about. `prefix` begins every key.
+    """Connects on the first call. `keep`: decisions kept, about. `prefix` begins every key; `call_s`: the seconds that
+    Redis may take to answer. A call that was not answered is not made again: Redis may have carried it out.
 
     Raises ConfigError where `url` is not a Redis URL.
     """
 
-    def __init__(self, url: str, *, keep: int, prefix: str = "consilium:") -> None:
+    def __init__(self, url: str, *, keep: int, prefix: str = "consilium:", call_s: float = CALL_S) -> None:
         try:
             self._redis: Any = cast(Any, redis.Redis).from_url(
-                url, socket_timeout=CALL_S, socket_connect_timeout=CALL_S
+                url, socket_timeout=call_s, socket_connect_timeout=call_s, retry=Retry(NoBackoff(), 0)
             )
         except ValueError as fault:
             expected = "redis://[user:password@]host:port[/database], rediss://… or unix:///path"

@@ -177,12 +177,17 @@ async def test_a_task_that_ends_at_start_is_shown_with_its_last_words(tmp_path: 
 
 
 async def test_a_task_that_is_never_ready_is_given_up_and_stopped(tmp_path: Path, free_port: int) -> None:
-    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    task = Task("slow", (sys.executable, "-c", code), {}, f"http://127.0.0.1:{free_port}/", tmp_path / "slow.log")
-    with pytest.raises(ExpertDown, match=r"slow was not ready within 1 s \(GET http"):
-        async with Fleet([task]) as fleet:
+    said = tmp_path / "said"
+    os.mkfifo(said)
+    code = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
+    task = Task(
+        "slow", (sys.executable, "-c", code, str(said)), {}, f"http://127.0.0.1:{free_port}/", tmp_path / "slow.log"
+    )
+    async with Fleet([task]) as fleet:
+        pid = int(await asyncio.to_thread(said.read_text))  # it runs, however long its start took
+        with pytest.raises(ExpertDown, match=r"slow was not ready within 1 s \(GET http"):
             await fleet.ready(1)
-    assert not alive(int(tail(tmp_path / "slow.log")))
+    assert not alive(pid)
 
 
 async def test_one_that_ends_later_is_told_apart(tmp_path: Path, free_port: int) -> None:

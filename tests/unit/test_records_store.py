@@ -29,7 +29,8 @@ def redis(tmp_path: Path, request: pytest.FixtureRequest) -> Open:
     prefix = f"{request.node.name}:"
     from router.records.redis import RedisRecords
 
-    return lambda keep=1000: RedisRecords(url, keep=keep, prefix=prefix)
+    # A minute, and not the five seconds of a gateway: what a Redis that gets no processor time answers is not tested.
+    return lambda keep=1000: RedisRecords(url, keep=keep, prefix=prefix, call_s=60)
 
 
 @pytest.fixture(params=[sqlite, pytest.param(redis, marks=pytest.mark.redis)], ids=["sqlite", "redis"])
