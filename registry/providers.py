@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 
 from experts import kinds
 from experts.errors import ConfigError
+from experts.plugins import own
 
 Import = Callable[[], ModuleType]
 
@@ -42,14 +42,7 @@ class Providers:
 def built_in() -> Providers:
     """Only the providers of this project."""
     return Providers(
-        {
-            kind: {
-                module.name: partial(place.module, module.name)
-                for module in pkgutil.iter_modules(place.__path__)
-                if not module.name.startswith("_")
-            }
-            for kind, place in PLACES.items()
-        }
+        {kind: {name: partial(place.module, name) for name in own(place.__path__)} for kind, place in PLACES.items()}
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from experts.endpoints import Endpoint, Endpoints
 from experts.errors import ConfigError
+from experts.plugins import open_module
 from experts.transport import Transport
 from registry.load import Names, Registry, load
 from router import artifact as artifacts
@@ -19,7 +20,6 @@ from router.assembly import Assembly
 from router.ledger import Ledger
 from router.outcomes import Outcomes, read_outcomes
 from router.pipeline import Router
-from router.plugins import open_module
 from router.records import Recording
 from router.records.log import DecisionLog
 from router.store import open_store
