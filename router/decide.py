@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from experts.errors import NoCandidate
 from experts.language import Card, Load, Query
 from experts.protocols import Expert
-from router.embedding import Embedding, Vector, routing_texts
+from router.embedding import Embedding
 from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
 from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
+from router.texts import Vector, routing_texts
 
 LOAD_STEPS = 4
 LOAD_FRESH_S = 0.05

@@ -65,7 +65,7 @@ entry; the file holds only hashes.
 | `{prefix}CONFIG` | the config file, as `--config` |
 | `{prefix}URL` | the gateway that `consilium ask` talks to, as `--url` |
 | `{prefix}KEY` | the API key that commands use, as `--key` |
-| `{prefix}CACHE` | where exported encoders are kept; default: `consilium` in the user's cache folder |
+| `{prefix}CACHE` | where exported encoders and vectors of outcomes are kept; default: `~/.cache/consilium` |
 | `POCKET_URL` | where the pocket experts are served, up to and including `/v1` |
 
 ## Exit statuses

@@ -16,47 +16,14 @@ from hashlib import blake2b
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experts.errors import NotReady
-from experts.language import Query
 from experts.protocols import Encoder, Vectors
+from router.texts import Vector, mean_vector, routing_texts
 
-LAST_TURN_WEIGHT = 0.7
-EARLIER_DECAY = 0.5
-MOST_EARLIER_TURNS = 8
-MOST_CHARS = 4_000
-TAIL_CHARS = 1_000
+__all__ = ["Embedding", "Vector", "routing_texts"]
+
 MOST_AT_ONCE = 64
-
-Vector = NDArray[np.float32]
-
-
-def routing_texts(query: Query) -> tuple[list[str], list[float]]:
-    """What of a query is embedded, and with what weights, which sum to 1. The last text is of the last turn.
-
-    A query of one turn is exactly that turn. Of a conversation, the last turn weighs LAST_TURN_WEIGHT, and each turn
-    before it EARLIER_DECAY of its successor. Turns stay apart, instead of being joined, so that each is found in
-    the cache from when it was the last. A turn beyond MOST_CHARS becomes its head and its tail, where tasks are
-    stated, with equal weights: encoders read a few hundred words, so one text would lose its tail.
-    """
-    turns = [text for text in query.user_texts() if text and not text.isspace()] or [""]
-    if len(turns) == 1 and len(turns[0]) <= MOST_CHARS:
-        return turns, [1.0]
-    earlier = turns[-1 - MOST_EARLIER_TURNS : -1]
-    shares = [EARLIER_DECAY**age for age in range(len(earlier), 0, -1)]
-    scale = (1.0 - LAST_TURN_WEIGHT) / sum(shares) if shares else 0.0
-    weighted = [(turn, share * scale) for turn, share in zip(earlier, shares, strict=True)]
-    weighted.append((turns[-1], LAST_TURN_WEIGHT if earlier else 1.0))
-    pieces = [(piece, weight / count) for turn, weight in weighted for piece, count in _pieces(turn)]
-    return [piece for piece, _ in pieces], [weight for _, weight in pieces]
-
-
-def _pieces(turn: str) -> list[tuple[str, int]]:
-    """The text as it is, or its tail and then its head; each with how many there are."""
-    if len(turn) <= MOST_CHARS:
-        return [(turn, 1)]
-    return [(turn[-TAIL_CHARS:], 2), (turn[: MOST_CHARS - TAIL_CHARS], 2)]
 
 
 @dataclass(slots=True, eq=False)
@@ -112,16 +79,7 @@ class Embedding:
         """
         if len(texts) != len(weights) or not texts:
             raise ValueError(f"embed: expected one weight a text, got {len(texts)} texts and {len(weights)} weights")
-        if len(texts) == 1:
-            return (await self._vectors(texts))[0]
-        vectors = await self._vectors(texts)
-        mean = np.asarray(weights, np.float32) @ np.stack(vectors)
-        length = float(np.linalg.norm(mean))
-        if length < 1e-6:
-            return vectors[-1]
-        mean /= length
-        mean.flags.writeable = False
-        return mean
+        return mean_vector(await self._vectors(texts), weights)
 
     def close(self) -> None:
         """Waits for the batch that is being encoded, and for no other."""

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from experts.errors import ConfigError
-from experts.protocols import Encoder, Vectors
+from experts.protocols import Vectors
 from router.plan import Matrix
 
 CHARS_PER_TOKEN = 4.0
@@ -87,9 +87,6 @@ class Outcomes:
         """Columns of these experts, rows in which at least one of them was measured."""
         own = self.for_experts(experts)
         return own.take(np.flatnonzero(~np.isnan(own.scores).all(axis=1)))
-
-    def embedded(self, encoder: Encoder) -> Outcomes:
-        return self if self.vectors is not None else replace(self, vectors=encoder.encode(self.texts))
 
 
 def rows_to_outcomes(rows: Iterable[dict[str, Any]]) -> Outcomes:

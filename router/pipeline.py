@@ -22,7 +22,6 @@ from registry.load import Registry
 from router.artifact import Artifact
 from router.assembly import PRESETS, Assembly, Snapshot
 from router.decide import Decided, Decider, Route, digest_of
-from router.embedding import routing_texts
 from router.exploration import explored
 from router.keys import Key
 from router.ledger import Ledger
@@ -31,6 +30,7 @@ from router.records.log import DecisionLog
 from router.run import Attempt, Run
 from router.situation import prompt_tokens
 from router.telemetry import Telemetry
+from router.texts import routing_texts
 
 ANYBODY = Key("anonymous")
 """The caller of a gateway without keys: may ask for everything."""

@@ -25,7 +25,7 @@ def export(
     runtime: Annotated[str, typer.Option(help="onnx-int8 or onnx.")] = "onnx-int8",
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where it goes.", show_default="CONSILIUM_CACHE, ~/.cache/consilium"),
+        typer.Option(metavar="DIR", help="Where it goes.", show_default="CONSILIUM_CACHE, or ~/.cache/consilium"),
     ] = None,
     json: Json = False,
 ) -> None:

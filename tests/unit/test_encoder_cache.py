@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from experts.cache import cache_root
 from experts.errors import ConfigError
 from experts.retrieval.encoders import open_encoder
 from experts.retrieval.encoders.cache import (
@@ -25,7 +26,6 @@ from experts.retrieval.encoders.cache import (
     EncoderManifest,
     Exported,
     building,
-    cache_root,
     describe_files,
     exporting,
     model_folder,

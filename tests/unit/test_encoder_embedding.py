@@ -13,7 +13,8 @@ import pytest
 from experts.errors import NotReady
 from experts.language import Message, Query
 from experts.protocols import Vectors
-from router.embedding import LAST_TURN_WEIGHT, MOST_AT_ONCE, MOST_CHARS, Embedding, routing_texts
+from router.embedding import MOST_AT_ONCE, Embedding
+from router.texts import LAST_TURN_WEIGHT, MOST_CHARS, routing_texts
 
 DIMENSIONS = 8
 

@@ -33,7 +33,7 @@ def open_encoder(
 
     `model` is a folder, a hub name, or `all-MiniLM-L6-v2`, which an installed package holds. `threads` is how many
     one `encode` may use (for `torch` that is set for the whole process). `cache` overrides the folder that
-    `experts.retrieval.encoders.cache.cache_root` names.
+    `experts.cache.cache_root` names.
 
     Raises ConfigError for an unknown runtime, a model that cannot be found, and a model that has not been exported
     where nothing here can export it: the message says what to run, where, and where to put the result.

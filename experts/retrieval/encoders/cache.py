@@ -25,6 +25,8 @@ from typing import Any
 
 import orjson
 
+from experts.cache import cache_root
+
 EXPORT_VERSION = 1
 """Raised when what is exported changes: vectors of two versions never mix."""
 
@@ -68,14 +70,6 @@ class Exported:
 def fingerprint(model: str, source: str, runtime: str) -> str:
     """Names what makes vectors comparable: the model's content, the runtime and the version of the export."""
     return f"{model}@{source}/{runtime}/v{EXPORT_VERSION}"
-
-
-def cache_root() -> Path:
-    """`$CONSILIUM_CACHE`, `$XDG_CACHE_HOME/consilium`, or `~/.cache/consilium`: the first that is set."""
-    own, desktop = os.environ.get("CONSILIUM_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    if own:
-        return Path(own).expanduser()
-    return (Path(desktop).expanduser() if desktop else Path.home() / ".cache") / "consilium"
 
 
 def encoders_folder(cache: Path | None) -> Path:
