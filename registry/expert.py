@@ -67,7 +67,13 @@ class Serve(Section, frozen=True):
         "paths start at the manifest's file. Default: the expert's `model`.",
     )
     lora: Text | None = Field(None, description="A LoRA adapter on these weights: a hub name or a path, as in `model`.")
-    port: int | None = Field(None, ge=1, le=65535, description="Port to listen on. Default: a free one is chosen.")
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port to listen on. Default: the port of the first of the expert's `endpoints` that is on this "
+        "machine (such as 8001 of `http://127.0.0.1:8001/v1`).",
+    )
     args: tuple[Word, ...] = Field((), description="More arguments of the server's command line, word by word.")
     env: dict[str, SecretWord] = Field(
         default_factory=dict[str, SecretStr], description="Environment variables of the server. Never shown."

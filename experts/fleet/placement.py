@@ -120,7 +120,7 @@ def _server(name: str, group: list[Residence], problems: list[str]) -> Server | 
 def _local_port(endpoints: Sequence[str]) -> int | None:
     for endpoint in endpoints:
         url = urlsplit(endpoint)
-        if url.hostname in LOCAL_HOSTS:
+        if url.hostname in LOCAL_HOSTS and url.port:
             return url.port
     return None
 

@@ -27,6 +27,14 @@ def test_the_weights_default_to_the_models_name_and_the_port_to_the_endpoints() 
     assert (server.model, server.port) == ("Qwen/Qwen2.5-7B", 9)
 
 
+def test_a_local_endpoint_without_a_port_says_none() -> None:
+    urls = ("http://localhost/v1", "http://127.0.0.1:8003/v1")
+    (server,) = place([Residence("q", "q", "m", urls)])
+    assert server.port == 8003
+    with pytest.raises(ConfigError, match=r"expert q: serve\.port: missing"):
+        place([Residence("q", "q", "m", urls[:1])])
+
+
 def test_a_port_that_is_said_wins() -> None:
     (server,) = place([Residence("q", "q", "m", HERE, port=8055)])
     assert server.port == 8055
