@@ -32,7 +32,10 @@ async def silent(_: Delta) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `first_byte_s` ends with the first byte of the answer (of a call that does not stream: the answer)."""
+    """Seconds. `first_byte_s` ends with the first byte of the answer (of a call that does not stream: the answer).
+
+    `total_s` is for asking an expert once, streamed or not, with all of its replicas that are tried.
+    """
 
     connect_s: float = 5.0
     first_byte_s: float = 600.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from math import inf
 from time import perf_counter
 from typing import Protocol
 
@@ -44,8 +45,13 @@ class Relay:
         if upstream_model != name:
             self._rename = msgspec.json.encode(upstream_model), msgspec.json.encode(name)
 
-    async def run(self, content: Bytes, clock: asyncio.Timeout, limits: Timeouts, started: float) -> Answer:
-        """Relay until the stream ends. Raises ExpertBroke for an error event, or an end without an ending."""
+    async def run(
+        self, content: Bytes, clock: asyncio.Timeout, limits: Timeouts, started: float, until: float = inf
+    ) -> Answer:
+        """Relay until the stream ends. Raises ExpertBroke for an error event, or an end without an ending.
+
+        `until`, in the loop's time, is when the whole call is over time.
+        """
         emit, between = self._emit, limits.between_bytes_s
         rename: tuple[bytes, bytes] | None = None
         carry = tail = before = b""
@@ -53,12 +59,11 @@ class Relay:
         found: re.Match[bytes] | None = None
         loop = asyncio.get_running_loop()
         armed = -between
-        last = loop.time() + limits.total_s
         while piece := await content.readany():
             now = loop.time()
             if now - armed > between * _REARM_SHARE:
                 armed = now
-                clock.reschedule(min(now + between, last))
+                clock.reschedule(min(now + between, until))
             if carry:
                 piece, carry = carry + piece, b""
             if not piece.endswith(b"\n\n"):

@@ -50,7 +50,7 @@ class Timeouts(Section, frozen=True):
         600.0, description="Seconds to the first byte of the answer; of a call that does not stream, to the answer."
     )
     between_bytes_s: Positive = Field(60.0, description="Seconds between two pieces of a streamed answer.")
-    total_s: Positive = Field(3600.0, description="Seconds for a whole call.")
+    total_s: Positive = Field(3600.0, description="Seconds for a whole call, streamed or not.")
 
 
 class Serve(Section, frozen=True):

@@ -1,6 +1,6 @@
 """`provider: litellm`: a model of any provider that LiteLLM speaks to, in the OpenAI format.
 
-LiteLLM is imported by the first call, not before, with everything off that would call home, log, or read the caller's
+LiteLLM is imported by the first call, not before, and beside the event loop, with everything off that would call home, log, or read the caller's
 text. A call costs about forty times the CPU of `provider: vllm`, which suits every OpenAI-compatible server better.
 
 What a caller sends reaches LiteLLM only as the fields of the OpenAI API by name and, for all others, inside
@@ -10,9 +10,11 @@ What a caller sends reaches LiteLLM only as the fields of the OpenAI API by name
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from importlib import import_module
 from time import perf_counter
 from typing import Any
 
@@ -39,6 +41,8 @@ _EMBEDDING = frozenset({"dimensions", "encoding_format", "input", "user"})
 _FIELDS = {"chat": _CHAT, "completion": _COMPLETION, "embedding": _EMBEDDING}
 _OURS = frozenset({"model", "stream", "stream_options", "consilium"})
 _CALLS = {"chat": "acompletion", "completion": "atext_completion", "embedding": "aembedding"}
+_WITH_IT = ("openai.resources", "httpcore", "anyio._backends._asyncio", "litellm._service_logger")
+"""What LiteLLM and its clients would import in the middle of a first call."""
 _OPENAI = ("openai", "text-completion-openai")
 
 
@@ -84,17 +88,19 @@ class LitellmExpert:
 
     async def answer(self, query: Query, emit: Emit) -> Answer:
         if self._litellm is None:
-            self._litellm = await asyncio.to_thread(_import_litellm)  # it takes seconds
-        started = perf_counter()
+            litellm = await asyncio.to_thread(_import_litellm)  # it takes seconds
+            await self._guarded(asyncio.to_thread(self._open, litellm))
+        started, loop = perf_counter(), asyncio.get_running_loop()
+        until = loop.time() + self._timeouts.total_s
         self._in_flight += 1
         try:
-            async with asyncio.timeout(self._timeouts.first_byte_s) as clock:
+            async with asyncio.timeout_at(min(loop.time() + self._timeouts.first_byte_s, until)) as clock:
                 reply = await self._guarded(getattr(self._litellm, _CALLS[query.api])(**self._arguments(query)))
                 if not query.stream:
                     return self._whole(reply, perf_counter() - started)
-                return await self._relay(query, reply, emit, clock, started)
+                return await self._relay(query, reply, emit, clock, started, until)
         except TimeoutError as fault:
-            raise self._timeout(perf_counter() - started) from fault
+            raise self._timeout(perf_counter() - started, in_all=loop.time() >= until) from fault
         finally:
             self._in_flight -= 1
 
@@ -105,8 +111,8 @@ class LitellmExpert:
         body = {key: value for key, value in sent.items() if key not in known}
         if query.stream:
             named |= {"stream": True, "stream_options": {"include_usage": True}}
-        if self._provider() in _OPENAI:
-            named |= {"client": self._openai(), "allowed_openai_params": sorted(named.keys() - {"messages", "stream"})}
+        if self._client is not None:
+            named |= {"client": self._client, "allowed_openai_params": sorted(named.keys() - {"messages", "stream"})}
         given = {"api_base": options.api_base, "api_version": options.api_version}
         if options.api_key is not None:
             given["api_key"] = options.api_key.get_secret_value()
@@ -123,32 +129,34 @@ class LitellmExpert:
             **options.extra,
         }
 
-    def _provider(self) -> str:
-        found = self._litellm.get_llm_provider(model=self._options.model, api_base=self._options.api_base)
-        return str(found[1])
+    def _open(self, litellm: Any) -> None:
+        """In a thread: what the first call would otherwise make the event loop wait for."""
+        found = litellm.get_llm_provider(model=self._options.model, api_base=self._options.api_base)
+        if str(found[1]) in _OPENAI and self._client is None:
+            self._client = self._openai()
+        self._litellm = litellm
 
     def _openai(self) -> Any:
         """A pooled client of this expert's own: LiteLLM's are shared, and those for completions never closed."""
-        if self._client is None:
-            from openai import AsyncOpenAI
+        from openai import AsyncOpenAI
 
-            key = self._options.api_key.get_secret_value() if self._options.api_key else None
-            self._client = AsyncOpenAI(
-                api_key=key or os.environ.get("OPENAI_API_KEY") or "none",
-                base_url=self._options.api_base,
-                max_retries=0,
-                timeout=self._timeouts.total_s,
-            )
-        return self._client
+        key = self._options.api_key.get_secret_value() if self._options.api_key else None
+        return AsyncOpenAI(
+            api_key=key or os.environ.get("OPENAI_API_KEY") or "none",
+            base_url=self._options.api_base,
+            max_retries=0,
+            timeout=self._timeouts.total_s,
+        )
 
-    async def _relay(self, query: Query, stream: Any, emit: Emit, clock: asyncio.Timeout, started: float) -> Answer:
+    async def _relay(
+        self, query: Query, stream: Any, emit: Emit, clock: asyncio.Timeout, started: float, until: float
+    ) -> Answer:
         limits, loop = self._timeouts, asyncio.get_running_loop()
-        last = loop.time() + limits.total_s
         usage, finish, chunks, first_at = Usage(), None, 0, 0.0
         pieces: AsyncIterator[Any] = aiter(stream)
         try:
             while (piece := await self._guarded(anext(pieces, None))) is not None:
-                clock.reschedule(min(loop.time() + limits.between_bytes_s, last))
+                clock.reschedule(min(loop.time() + limits.between_bytes_s, until))
                 first_at = first_at or perf_counter()
                 chunk: dict[str, Any] = piece.model_dump(mode="json", exclude_none=True)
                 chunk["model"] = self.name
@@ -211,10 +219,11 @@ class LitellmExpert:
             body=orjson.dumps({"error": error}, default=str), retry_after=str(reply.get("retry-after") or ""),
         )  # fmt: skip
 
-    def _timeout(self, waited: float) -> ExpertTimeout:
+    def _timeout(self, waited: float, *, in_all: bool) -> ExpertTimeout:
+        how = "took too long in all" if in_all else "sent nothing for too long"
         return ExpertTimeout(
-            f"expert {self.name}: its provider sent nothing for too long (gave up after {waited:.1f} s; `timeouts` in "
-            f"its manifest sets the limits)",
+            f"expert {self.name}: its provider {how} (gave up after {waited:.1f} s; `timeouts` in its manifest sets "
+            f"the limits)",
             expert=self.name,
         )
 
@@ -228,7 +237,17 @@ def _import_litellm() -> Any:
     """LiteLLM with nothing fetched on import, no telemetry, no prints, and errors that reach us."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOG", "ERROR")
-    litellm: Any = __import__("litellm")
+    collected = gc.isenabled()
+    gc.disable()  # its collections, each of everything that was imported so far, would stop all threads for long
+    try:
+        litellm: Any = import_module("litellm")
+        for name in _WITH_IT:
+            import_module(name)
+        if gc.get_freeze_count():  # as the gateway does with all that it started with
+            gc.freeze()
+    finally:
+        if collected:
+            gc.enable()
     litellm.telemetry = False
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True

@@ -83,6 +83,8 @@ class VllmExpert:
         tried: list[Endpoint] = []
         fault: ExpertError | None = None
         relay = Relay(query, emit, upstream_model=self._model, name=self.name) if query.stream else None
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._timeouts.total_s
         self._in_flight += 1
         try:
             while True:
@@ -90,9 +92,10 @@ class VllmExpert:
                 if endpoint is None:
                     raise fault or self._down()
                 try:
-                    return await self._call(endpoint, query, body, relay)
+                    return await self._call(endpoint, query, body, relay, until)
                 except ExpertError as error:
-                    if not error.retryable or (relay is not None and relay.begun) or len(tried) >= 2:
+                    begun = relay is not None and relay.begun
+                    if not error.retryable or begun or len(tried) >= 2 or loop.time() >= until:
                         raise
                     fault = error
                     tried.append(endpoint)
@@ -106,20 +109,20 @@ class VllmExpert:
             expert=self.name,
         )
 
-    async def _call(self, endpoint: Endpoint, query: Query, body: bytes, relay: Relay | None) -> Answer:
-        started = perf_counter()
+    async def _call(self, endpoint: Endpoint, query: Query, body: bytes, relay: Relay | None, until: float) -> Answer:
+        started, loop = perf_counter(), asyncio.get_running_loop()
         limits = self._timeouts
         headers = self._headers.copy()
         headers["x-request-id"] = query.id
         endpoint.in_flight += 1
         try:
-            async with asyncio.timeout(limits.first_byte_s) as clock:
+            async with asyncio.timeout_at(min(loop.time() + limits.first_byte_s, until)) as clock:
                 async with self._parts.transport.post(endpoint.paths[query.api], body, headers, self._connect) as reply:
                     if reply.status >= 300:
                         raise await self._refusal(reply, endpoint)
                     if relay is not None:
                         self._check_streaming(reply)
-                        answer = await relay.run(reply.content, clock, limits, started)
+                        answer = await relay.run(reply.content, clock, limits, started, until)
                     else:
                         answer = self._whole(await reply.read(), started)
             endpoint.succeeded()
@@ -136,9 +139,10 @@ class VllmExpert:
                 ) from fault
             waited = perf_counter() - started
             endpoint.failed(f"no answer after {waited:.1f} s")
+            how = "took too long in all" if loop.time() >= until else "sent nothing for too long"
             raise ExpertTimeout(
-                f"expert {self.name}: {endpoint.url} sent nothing for too long (gave up after {waited:.1f} s; "
-                f"`timeouts` in its manifest sets the limits)",
+                f"expert {self.name}: {endpoint.url} {how} (gave up after {waited:.1f} s; `timeouts` in its manifest "
+                f"sets the limits)",
                 expert=self.name, endpoint=endpoint.url,
             ) from fault  # fmt: skip
         except (aiohttp.ClientError, OSError) as fault:

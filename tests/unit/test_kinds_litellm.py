@@ -273,6 +273,16 @@ async def test_no_first_byte_in_time(provider: Provider, expert: Make):
     await asyncio.wait_for(provider.gone.wait(), 10)
 
 
+@pytest.mark.parametrize(("how", "streamed"), [("hang", False), ("hang", True), ("stall", True)])
+async def test_a_call_that_takes_too_long_in_all(provider: Provider, expert: Make, how: str, streamed: bool):
+    one = expert(Timeouts(total_s=2.0))
+    with pytest.raises(ExpertTimeout):
+        await ask(one, chat(how, stream=streamed))
+    assert len(provider.bodies) == 1
+    await asyncio.wait_for(provider.gone.wait(), 10)
+    assert one.load().in_flight == 0
+
+
 async def test_a_stream_that_stalls(provider: Provider, expert: Make):
     with pytest.raises(ExpertTimeout):
         await ask(expert(Timeouts(between_bytes_s=0.5)), chat("stall", stream=True))
@@ -320,3 +330,47 @@ def test_options_hide_the_key_and_refuse_unknown_ones():
     assert SECRET not in repr(options)
     with pytest.raises(ValueError, match="api_kex"):
         kind.Options.model_validate({"model": "openai/x", "api_kex": SECRET})
+
+
+FIRST_CALL = """
+import asyncio, gc, sys
+from time import perf_counter
+from experts.kinds import litellm as kind
+from experts.protocols import Parts, Timeouts, silent
+from experts.wire import parse
+
+async def main():
+    beats = [perf_counter()]
+    async def beat():
+        while True:
+            await asyncio.sleep(0.005)
+            beats.append(perf_counter())
+    options = kind.Options(model="openai/x", api_key="k", api_base=sys.argv[1])
+    one = kind.build("far", options, Parts(None, None, Timeouts()))
+    assert "litellm" not in sys.modules
+    gc.freeze()  # as a gateway that is ready
+    beating = asyncio.create_task(beat())
+    query = parse("chat", b'{"model": "far", "messages": [{"role": "user", "content": "hi"}]}', "q1")
+    await one.answer(query, silent)
+    beating.cancel()
+    await one.close()
+    took = perf_counter() - beats[0]
+    print(took, max(later - sooner for sooner, later in zip(beats, beats[1:])))
+asyncio.run(main())
+"""
+
+
+async def test_others_go_on_being_answered_while_the_first_call_imports_litellm(provider: Provider):
+    """Seconds of importing are spent beside the event loop: at no time does it stand still for long."""
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FIRST_CALL, provider.base, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await running.communicate()
+    took, longest = (float(word) for word in said.split())
+    assert longest < 0.1 * took
+
+
+async def test_a_provider_that_litellm_does_not_know_is_an_error_of_the_expert(expert: Make):
+    with pytest.raises(ExpertRefused, match="400") as refused:
+        await ask(expert(model="nosuchprovider/x"), chat())
+    assert SECRET.encode() not in (refused.value.body or b"")

@@ -95,6 +95,17 @@ async def hang_up(_: Server, request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def trickle(server: Server, request: web.Request) -> web.StreamResponse:
+    """A stream that is never silent for long and never ends."""
+    reply = await begin(request)
+    try:
+        while True:
+            await event(reply, choices=[{"index": 0, "delta": {"content": "."}, "finish_reason": None}])
+            await asyncio.sleep(0.02)
+    finally:
+        server.gone.set()
+
+
 def status(code: int, **headers: str) -> Handler:
     async def answer(_: Server, __: web.Request) -> web.StreamResponse:
         return web.json_response({"error": {"message": f"no: {code}"}}, status=code, headers=headers)
@@ -386,6 +397,26 @@ async def test_a_server_that_falls_silent_times_out_and_is_let_go(
     assert (late.value.status, late.value.endpoint) == (504, server.url)
     await asyncio.wait_for(server.gone.wait(), 10)
     assert endpoints_of(parts)[server.url].failures == 1
+
+
+@pytest.mark.parametrize(("how", "streamed"), [(hang, False), (hang, True), (stall, True), (trickle, True)])
+async def test_a_call_that_takes_too_long_in_all_is_given_up(serve: Serve, parts: Parts, how: Handler, streamed: bool):
+    server, other = await serve(how), await serve()
+    one = expert(parts, server, other, timeouts=Timeouts(total_s=0.3))
+    endpoints_of(parts)[other.url].in_flight = 1  # so that it is asked second
+    with pytest.raises(ExpertTimeout, match=r"took too long in all .*timeouts") as late:
+        await ask(one, stream=streamed)
+    assert late.value.endpoint == server.url
+    await asyncio.wait_for(server.gone.wait(), 10)
+    assert other.bodies == []
+    assert endpoints_of(parts)[other.url].failures == 0
+
+
+async def test_all_replicas_together_have_the_time_of_one_call(serve: Serve, parts: Parts):
+    servers = [await serve(hang) for _ in range(3)]
+    with pytest.raises(ExpertTimeout, match="in all"):
+        await ask(expert(parts, *servers, timeouts=Timeouts(first_byte_s=0.2, total_s=0.3)))
+    assert sum(len(server.bodies) for server in servers) == 2
 
 
 async def test_a_slow_first_byte_does_not_count_against_a_stream_that_flows(serve: Serve, parts: Parts):
