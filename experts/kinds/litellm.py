@@ -1,7 +1,8 @@
 """`provider: litellm`: a model of any provider that LiteLLM speaks to, in the OpenAI format.
 
-LiteLLM is imported by the first call, not before, and beside the event loop, with everything off that would call home, log, or read the caller's
-text. A call costs about forty times the CPU of `provider: vllm`, which suits every OpenAI-compatible server better.
+LiteLLM is imported by the first call, not before, and beside the event loop, with everything off that would call home,
+log, or read the caller's text. A call costs about forty times the CPU of `provider: vllm`, which suits every
+OpenAI-compatible server better.
 
 What a caller sends reaches LiteLLM only as the fields of the OpenAI API by name and, for all others, inside
 `extra_body`: a field called `api_base` or `mock_response` is data for the provider, never an order to LiteLLM.
