@@ -121,6 +121,13 @@ def _load(path: Path, model: torch.nn.Module, engines: list[torch.optim.Optimize
     return int(state["step"]), float(state["spent"])
 
 
+def _forget_after(step: int, journal: Path) -> None:
+    """Takes out of a journal the steps that are about to be done again."""
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
+    journal.write_text("".join(f"{line}\n" for line in kept))
+
+
 def fit(
     model: torch.nn.Module,
     draw: Callable[[Random], Example],
@@ -138,7 +145,9 @@ def fit(
     start, spent = _load(checkpoint, model, engines) if resume and checkpoint.exists() else (0, 0.0)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     journal = checkpoint.with_suffix(".log.jsonl")
-    if not start:
+    if start:
+        _forget_after(start, journal)
+    else:
         journal.write_text(json.dumps({"name": name, **asdict(settings)}) + "\n")
     shown = progress or bar()
     begun = time.monotonic() - spent
