@@ -69,6 +69,9 @@ class Seats:
             run.attempts.append(Attempt(expert, Usage(), 0.0, perf_counter() - started, fault))
             self._telemetry.failures.labels(expert, fault.code or "").inc()
             raise
+        except asyncio.CancelledError:  # the client left, or nobody needs this voice any more: no failure of the expert
+            run.attempts.append(Attempt(expert, Usage(), 0.0, perf_counter() - started, _cancelled(expert)))
+            raise
         cost = self._snapshot.cards[expert].price.of(answer.usage)
         run.attempts.append(Attempt(expert, answer.usage, cost, answer.took_s))
         return answer
@@ -159,21 +162,27 @@ def resolve(snapshot: Snapshot, model: str, caller: Key = ANYBODY) -> Plan | tup
     name, _, preset = model.partition(":")
     route = snapshot.routes.get(name)
     if route is None or preset not in ("", *PRESETS):
-        raise _unknown(snapshot, model, name, preset, route is not None)
+        raise _unknown(snapshot, model, caller, preset, name if route is not None else "")
     if caller.routes is not None and name not in caller.routes:
         raise Forbidden(f"this key may not use the route {name}", param="model")
     return route, preset
 
 
-def _unknown(snapshot: Snapshot, model: str, name: str, preset: str, route_known: bool) -> UnknownModel:
-    if route_known:
-        return UnknownModel(f"model {model!r}: route {name} has the presets {', '.join(PRESETS)}, not {preset!r}",
+def _unknown(snapshot: Snapshot, model: str, caller: Key, preset: str, route: str) -> UnknownModel:
+    """What to say of a model that is none. `route` is the one it begins with. Only what the caller may use is named."""
+    if route and caller.may_route(route):
+        return UnknownModel(f"model {model!r}: route {route} has the presets {', '.join(PRESETS)}, not {preset!r}",
                             param="model")  # fmt: skip
-    known = [*snapshot.routes, *snapshot.direct]
+    known = [name for name in snapshot.routes if caller.may_route(name)]
+    known += [name for name in snapshot.direct if caller.may_ask(name)]
     near = get_close_matches(model, known, 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UnknownModel(f"model {model!r} is neither a route nor an expert; {hint}GET /v1/models lists them",
                         param="model")  # fmt: skip
+
+
+def _cancelled(expert: str) -> ExpertError:
+    return ExpertError(f"the call to expert {expert} was cancelled before it ended", expert=expert, code="cancelled")
 
 
 def _full(expert: str) -> ExpertError:

@@ -89,6 +89,7 @@ class Telemetry:
             return Counter(f"consilium_{name}", text, labels, registry=self.registry)
 
         self._requests = counter("requests", "Requests answered.", "route", "expert", "status")
+        self._refused = counter("refused", "Requests refused at the door: no key, no such endpoint.", "status", "code")
         self._tokens = counter("tokens", "Tokens, as experts reported them.", "expert", "kind")
         self._cost = counter("cost_usd", "USD spent, by the prices of the cards.", "expert")
         self.failures = counter("expert_failures", "Calls to experts that failed.", "expert", "code")
@@ -140,11 +141,16 @@ class Telemetry:
         children[0].inc()
         children[1].observe(seconds)
 
+    def refused(self, method: str, path: str, status: int, code: str) -> None:
+        """Count a request that came to no decision, and write its line."""
+        self._refused.labels(str(status), code).inc()
+        self.log.info("refused", method=method, path=path[:200], status=status, error=code)
+
     def finished(self, run: Run) -> None:
         """Count one request and write its line."""
         took = perf_counter() - run.started
         plan, answer = run.plan, run.answer
-        route = (plan.route if plan else "") or "direct"
+        route = (plan.route or "direct") if plan else ""
         expert = answer.expert if answer else (run.speaking or (plan.expert if plan else ""))
         key = (route, expert, run.status)
         children = self._children.get(key)

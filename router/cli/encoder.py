@@ -39,9 +39,12 @@ def export(
       consilium encoder export --model ./my-encoder --runtime onnx
       consilium encoder export --cache /srv/cache    for a gateway with CONSILIUM_CACHE=/srv/cache
     """
-    from experts.retrieval.encoders import open_encoder
+    from experts.errors import ConfigError
+    from experts.retrieval.encoders import EXPORTED, open_encoder
     from router.cli.output import print_json, screen
 
+    if runtime not in EXPORTED:
+        raise ConfigError(f"--runtime: expected {' or '.join(EXPORTED)}, got {runtime!r}; others need no export")
     opened = open_encoder(model, runtime, threads=1, cache=cache)
     vectors = opened.encode(["Is it there?"])
     if json:

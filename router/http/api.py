@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from experts.errors import BadRequest, UnknownModel
+from experts.errors import BadRequest, ConsiliumError, UnknownModel
 from experts.language import Query
 from experts.protocols import silent
 from experts.wire import parse
@@ -20,8 +20,8 @@ from registry.public import public
 from router.assembly import PRESETS, Snapshot
 from router.embedding import Embedding
 from router.explain import plan_json
-from router.http.completions import watched
-from router.http.exchange import JSON, Receive, Scope, Send, json_object, read_body, reply
+from router.http.completions import CLIENT_CLOSED, watched
+from router.http.exchange import JSON, Receive, Scope, Send, error_reply, json_object, read_body, reply
 from router.http.exchange import reply_json as send_json
 from router.keys import Key
 from router.run import Run
@@ -37,7 +37,8 @@ def listed(snapshot: Snapshot, key: Key) -> list[dict[str, Any]]:
     """Routes first, then experts, as far as this caller may use them, in OpenAI's shape."""
     routes = [
         {"id": name, "object": "model", "created": 0, "owned_by": "consilium", "kind": "route",
-         "experts": [card.name for card in route.cards], "presets": [f"{name}:{preset}" for preset in PRESETS]}
+         "experts": [card.name for card in route.cards if key.may_ask(card.name)],
+         "presets": [f"{name}:{preset}" for preset in PRESETS]}
         for name, route in snapshot.routes.items() if key.may_route(name)
     ]  # fmt: skip
     experts = [
@@ -65,8 +66,8 @@ async def models(gateway: Gateway, caller: Caller, scope: Scope, receive: Receiv
 async def model(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
     name = last_step(scope)
     for row in listed(gateway.router.snapshot, caller.key):
-        if row["id"] == name:
-            await send_json(send, row)
+        if row["id"] == name or name in row.get("presets", ()):
+            await send_json(send, {**row, "id": name})
             return
     raise UnknownModel(f"model {name!r} is neither a route nor an expert that this key may use", param="model")
 
@@ -135,7 +136,17 @@ async def _ask_for_embeddings(gateway: Gateway, caller: Caller, query: Query, se
     try:
         answer = await gateway.router.answer(query, silent, run, caller.key)
         run.status = 200
-        await reply(send, 200, answer.body, [JSON, (b"x-consilium-expert", answer.expert.encode())])
+        await reply(send, 200, answer.body, [
+            JSON, (b"x-request-id", (run.request_id or run.id).encode("latin-1", "replace")),
+            (b"x-consilium-decision-id", run.id.encode()), (b"x-consilium-expert", answer.expert.encode()),
+        ])  # fmt: skip
+    except ConsiliumError as fault:
+        run.error = fault.code or fault.type
+        run.status, body, headers = error_reply(fault)
+        await reply(send, run.status, body, headers)
+    except asyncio.CancelledError:
+        run.status, run.error = CLIENT_CLOSED, "client_closed"
+        raise
     finally:
         gateway.router.record(run)
 

@@ -69,6 +69,8 @@ class Gateway:
             await handler(self, caller, scope, receive, send)
         except ConsiliumError as fault:
             status, body, headers = error_reply(fault)
+            if not isinstance(fault, NotReady):  # asked for every second, and no refusal
+                self.router.telemetry.refused(scope["method"], scope["path"], status, fault.code or fault.type)
             await reply(send, status, body, headers)
         except (Gone, asyncio.CancelledError):
             raise
@@ -185,7 +187,9 @@ ENDPOINTS: Mapping[tuple[str, str], Handler] = MappingProxyType({
     ("POST", "/v1/experts"): admin.add_expert,
     ("GET", "/metrics"): api.metrics,
     ("GET", "/healthz"): healthz,
+    ("HEAD", "/healthz"): healthz,
     ("GET", "/readyz"): readyz,
+    ("HEAD", "/readyz"): readyz,
     ("GET", "/"): api.about,
 })  # fmt: skip
 NAMED: Mapping[tuple[str, str], Handler] = MappingProxyType({

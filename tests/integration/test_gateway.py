@@ -133,7 +133,8 @@ async def test_a_client_that_leaves_cancels_the_work(start: Start, upstreams: Up
         await served.get(f"{served.url}/healthz")  # a turn of the loop later the run is recorded
         while in_flight._value.get():  # pyright: ignore[reportPrivateUsage]
             await served.get(f"{served.url}/healthz")
-    assert served.lines()[0]["status"] == 499
+    (line,) = served.lines()
+    assert (line["status"], line["expert"], line["attempts"]) == (499, "greeter", 1)
 
 
 async def test_the_explanation_comes_on_request(start: Start) -> None:
@@ -222,7 +223,10 @@ async def test_models_lists_routes_first_then_experts(start: Start) -> None:
     assert [row["id"] for row in listed] == ["auto", "poet", "clerk"]
     one = await (await served.get(f"{served.url}/v1/models/poet")).json()
     assert one["id"] == "poet"
-    assert (await served.get(f"{served.url}/v1/models/nobody")).status == 404
+    preset = await (await served.get(f"{served.url}/v1/models/auto:cheap")).json()
+    assert (preset["id"], preset["kind"]) == ("auto:cheap", "route")
+    for name in ("nobody", "auto:fast"):
+        assert (await served.get(f"{served.url}/v1/models/{name}")).status == 404
 
 
 async def test_a_spare_answers_when_the_first_expert_is_down(start: Start, upstreams: Upstreams) -> None:
@@ -296,9 +300,37 @@ async def test_a_key_reaches_only_its_routes_and_experts(start: Start) -> None:
     served = await start(TWO, keys=keys, headers={"authorization": "Bearer narrow"})
     listed = (await (await served.get(f"{served.url}/v1/models")).json())["data"]
     assert [row["id"] for row in listed] == ["auto", "clerk"]
+    assert listed[0]["experts"] == ["clerk"]
     assert (await served.chat(model="poet")).status == 403
+    for model, hint in (("clerq", "did you mean 'clerk'"), ("poe", "GET /v1/models")):
+        said = (await (await served.chat(model=model)).json())["error"]["message"]
+        assert hint in said
+        assert "poet" not in said
     reply = await served.chat("a poem")
     assert reply.headers["x-consilium-expert"] == "clerk"
+
+
+async def test_whoever_is_turned_away_leaves_a_line_and_is_counted(start: Start) -> None:
+    served = await start(TWO, keys=keyring(good=Key("g")))
+    assert (await served.get(f"{served.url}/v1/models", headers={"authorization": "Bearer guess"})).status == 401
+    assert (await served.get(f"{served.url}/v1/nothing")).status == 404
+    metrics = await served.get(f"{served.url}/metrics", headers={"authorization": "Bearer good"})
+    assert 'consilium_refused_total{code="invalid_api_key",status="401"} 1.0' in await metrics.text()
+    lines = [(line["path"], line["status"], line["error"]) for line in served.lines("refused")]
+    assert lines == [("/v1/models", 401, "invalid_api_key"), ("/v1/nothing", 404, "not_found")]
+    assert "guess" not in served.log_text.getvalue()
+
+
+async def test_embeddings_of_an_expert_are_logged_as_they_ended(start: Start) -> None:
+    served = await start(TWO + "---\nkind: expert\nname: torn\nprovider: scripted\nfail: {at: status}\n")
+    url = f"{served.url}/v1/embeddings"
+    good = await served.post(url, json={"model": "poet", "input": "x"}, headers={"x-request-id": "mine"})
+    bad = await served.post(url, json={"model": "torn", "input": "x"})
+    assert (good.status, bad.status) == (200, 502)
+    assert good.headers["x-request-id"] == "mine"
+    lines = [(line["expert"], line["status"]) for line in served.lines()]
+    assert lines == [("poet", 200), ("torn", 502)]
+    assert served.lines("refused") == []
 
 
 async def test_limits_of_a_key(start: Start) -> None:

@@ -99,6 +99,12 @@ def test_a_new_key_comes_with_the_entry_that_admits_it() -> None:
     assert key not in shown.stderr
 
 
+def test_only_what_needs_an_export_is_exported() -> None:
+    ended = consilium("encoder", "export", "--runtime", "torch")
+    assert ended.returncode == 2
+    assert "--runtime: expected onnx-int8 or onnx, got 'torch'" in ended.stderr
+
+
 def test_a_gateway_that_is_not_there_has_a_status_of_its_own(free_port: int) -> None:
     ended = consilium("ask", "--url", f"http://127.0.0.1:{free_port}", "hello")
     assert ended.returncode == 3

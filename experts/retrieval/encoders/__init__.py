@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Runtime = Literal["onnx-int8", "onnx", "torch"]
 RUNTIMES: tuple[str, ...] = get_args(Runtime)
+EXPORTED: tuple[str, ...] = ("onnx-int8", "onnx")
+"""The runtimes that run files made ahead of time."""
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_RUNTIME: Runtime = "onnx-int8"
 
