@@ -26,13 +26,28 @@ COOLDOWN_MOST_S = 30.0
 
 
 class Endpoint:
-    """One server's base URL (`http://host:port/v1`), its calls under way and its health."""
+    """One server's base URL (`http://host:port/v1`), its calls under way and its health.
 
-    __slots__ = ("cool_until", "failures", "in_flight", "last_error", "paths", "reachable", "told_up", "url", "users")
+    `address` is the URL to call; `url` is how it is spoken of, without the user and password that it may hold.
+    """
+
+    __slots__ = (
+        "address",
+        "cool_until",
+        "failures",
+        "in_flight",
+        "last_error",
+        "paths",
+        "reachable",
+        "told_up",
+        "url",
+        "users",
+    )
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        base = URL(self.url)
+        self.address = url.rstrip("/")
+        base = URL(self.address)
+        self.url = str(base.with_user(None)) if base.user or base.password else self.address
         self.paths = {
             "chat": base / "chat/completions", "completion": base / "completions", "embedding": base / "embeddings",
         }  # fmt: skip
@@ -51,7 +66,7 @@ class Endpoint:
     @property
     def health_urls(self) -> tuple[URL, URL]:
         """vLLM's `/health` beside `/v1`; servers that have none are asked for `/v1/models`."""
-        base = URL(self.url)
+        base = URL(self.address)
         root = base.parent if base.path.rstrip("/").endswith("/v1") else base
         return root / "health", base / "models"
 
@@ -98,7 +113,7 @@ class Endpoints:
         for endpoint in endpoints:
             endpoint.users -= 1
             if endpoint.users <= 0:
-                self._known.pop(endpoint.url, None)
+                self._known.pop(endpoint.address, None)
 
     def start(self) -> None:
         """Begin probing, on the running loop."""

@@ -98,7 +98,9 @@ class ExpertManifest(Manifest, frozen=True):
     placeholders: ClassVar[Mapping[str, Any]] = MappingProxyType({"provider": "?"})
 
     kind: Literal["expert"] = Field("expert", description="`expert`.")
-    provider: Text = Field(description="What kind of client asks it; see the providers below.")
+    provider: Text = Field(
+        description="What kind of client asks it: `vllm`, `litellm`, `scripted`, or one that is installed."
+    )
     skills: tuple[Text, ...] = Field((), description="What it is good at, in a word or two each. Routing reads them.")
     examples: tuple[Text, ...] = Field(
         (), description="Questions it should be asked. Routing reads them: five to twenty are worth having."

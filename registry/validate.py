@@ -114,7 +114,9 @@ def _validated(
         options_model, problems = _options_of(document, data, terms)
     own = set(model.model_fields)
     theirs = _keys(options_model) if options_model is not None else set[str]()
-    unknown = [] if model.provided and options_model is None else [key for key in data if key not in own | theirs]
+    unknown = [key for key in data if key not in own | theirs]
+    if model.provided and options_model is None:  # whose keys the others are, nobody knows: but not the near ones
+        unknown = [key for key in unknown if "provider" not in data and "'provider'" in nearest(key, own)]
     options: BaseModel | None = None
     if options_model is not None:
         open_ended = options_model.model_config.get("extra") == "allow"

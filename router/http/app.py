@@ -124,7 +124,8 @@ class Gateway:
         if host and name not in self.allowed_hosts:
             raise Forbidden(f"host {name!r}: this gateway has no API keys and answers only to a loopback host name")
         if method == "POST" and kind and b"json" not in kind and b"yaml" not in kind:
-            raise BadRequest(f"content-type: expected application/json, got {kind.decode('latin-1')}")
+            got = kind.decode("latin-1")
+            raise BadRequest(f"content-type: expected application/json, got {got}; send that header")
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

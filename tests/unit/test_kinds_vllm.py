@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from experts.endpoints import FAILURES_BEFORE_COOLDOWN, Endpoint, Endpoints
-from experts.errors import ExpertBroke, ExpertDown, ExpertRefused, ExpertTimeout
+from experts.errors import ExpertBroke, ExpertDown, ExpertError, ExpertRefused, ExpertTimeout
 from experts.kinds import vllm as kind
 from experts.kinds.vllm import VllmExpert
 from experts.language import Answer, Delta, Load, Query, Usage
@@ -462,6 +462,25 @@ async def test_cancelling_closes_the_connection_and_the_server_sees_it(serve: Se
     await asyncio.wait_for(server.gone.wait(), 10)
     assert one.load().in_flight == endpoints_of(parts)[server.url].in_flight == 0
     assert endpoints_of(parts)[server.url].failures == 0
+
+
+@pytest.mark.parametrize("how", [whole, status(500), hang, hang_up])
+async def test_a_password_in_an_address_is_used_and_never_shown(serve: Serve, parts: Parts, how: Handler):
+    server = await serve(how)
+    address = server.url.replace("//", "//me:swordfish@")
+    one = expert(parts, address, timeouts=Timeouts(total_s=0.3))
+    said: list[str] = []
+    for _ in range(FAILURES_BEFORE_COOLDOWN + 1):  # the last one is told that all are down, and why
+        try:
+            await ask(one)
+        except ExpertError as fault:
+            said += [fault.message, fault.endpoint]
+    assert server.headers[0]["authorization"] == "Basic bWU6c3dvcmRmaXNo"
+    assert bool(said) == (how is not whole)
+    assert "swordfish" not in " ".join(said)
+    assert [endpoint.url for endpoint in endpoints_of(parts).values()] == [server.url]
+    await one.close()
+    assert endpoints_of(parts) == {}
 
 
 async def test_failures_in_a_row_cool_an_endpoint_down_and_one_success_forgives_them(serve: Serve, parts: Parts):

@@ -107,6 +107,15 @@ def test_an_unknown_provider_names_the_known_and_the_nearest() -> None:
     assert said.endswith("got 'vlm'; did you mean 'vllm'?")
 
 
+def test_a_misspelt_provider_is_named_as_what_it_was_meant_to_be() -> None:
+    said = problems("kind: expert\nname: a\nprovder: vllm\nendpoints: [x]\n")
+    assert said == [
+        "1: provider: required, but missing: What kind of client asks it: `vllm`, `litellm`, `scripted`, or one that "
+        "is installed",
+        "3: provder: unknown key; did you mean 'provider'?",
+    ]
+
+
 def test_missing_keys_say_what_they_are_for() -> None:
     said = problems("kind: expert\nprovider: vllm\n")
     assert any(line.startswith("1: name: required, but missing: What others call it by: lower-case") for line in said)
