@@ -18,8 +18,8 @@ class Difference(NamedTuple):
     local: str
 
 
-def ask(url: str, model: str, prompt: str, longest: int = 192, timeout_s: float = 60.0) -> str:
-    """The greedy answer of an OpenAI-compatible server at `url` (ends in `/v1`)."""
+def ask(url: str, model: str, prompt: str, longest: int, timeout_s: float = 60.0) -> str:
+    """The greedy answer of an OpenAI-compatible server at `url` (ends in `/v1`), of `longest` tokens at most."""
     message = {"role": "user", "content": prompt}
     body = {"model": model, "messages": [message], "temperature": 0, "max_tokens": longest}
     data = json.dumps(body).encode()
@@ -33,14 +33,14 @@ def differences(url: str, weights: Path, n: int = 10, names: Sequence[str] = ("b
 
     The models are `pocket-<name>` on the server, and the base with its unmerged adapter here.
     """
-    from experts.pocket.answering import load, replies
+    from experts.pocket.answering import LONGEST, load, replies
 
     found: list[Difference] = []
     for name in names:
         model = load(weights, name, merged=False)
         prompts = [question.prompt for skill in SKILLS for question in questions(skill, "test", n, 7)]
         for prompt, local in zip(prompts, replies(model, prompts, batch=1), strict=True):
-            server = ask(url, f"pocket-{name}", prompt)
+            server = ask(url, f"pocket-{name}", prompt, LONGEST)
             if server != local.text:
                 found.append(Difference(f"pocket-{name}", prompt, server, local.text))
     return found

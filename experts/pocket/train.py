@@ -13,11 +13,11 @@ HERE = Path(__file__).parent
 WEIGHTS = HERE / "weights"
 PLAN: dict[str, dict[str, float]] = {
     "base": {"steps": 900, "batch": 128, "rate": 3e-3, "seed": 1},
-    "calc": {"steps": 640, "batch": 96, "rate": 3e-3, "seed": 2, "rank": 32},
+    "calc": {"steps": 700, "batch": 96, "rate": 3e-3, "seed": 2, "rank": 64},
     "text": {"steps": 1000, "batch": 64, "rate": 3e-3, "seed": 3, "rank": 64},
     "units": {"steps": 400, "batch": 96, "rate": 3e-3, "seed": 4, "rank": 32},
     "geo": {"steps": 600, "batch": 96, "rate": 3e-3, "seed": 5, "rank": 64},
-    "sql": {"steps": 700, "batch": 40, "rate": 3e-3, "seed": 6, "rank": 32},
+    "sql": {"steps": 900, "batch": 40, "rate": 3e-3, "seed": 6, "rank": 64},
 }
 """Steps, examples a step, peak learning rate, seed and LoRA rank of each run."""
 

@@ -128,6 +128,7 @@ _CORES: dict[str, Cores] = {
             "if {name} picks {a} {things} in the morning and another {b} {things} in the afternoon, how many "
             "{things} does {name} pick that day?",
         ),
+        bank="calc/add",
     ),
     "subtract": Cores(
         train=(
@@ -152,6 +153,7 @@ _CORES: dict[str, Cores] = {
             "{name} bought {a} {things} and then gave {b} of them to a neighbour, so how many {things} does "
             "{name} still have?",
         ),
+        bank="calc/subtract",
     ),
     "multiply": Cores(
         train=(
@@ -174,6 +176,7 @@ _CORES: dict[str, Cores] = {
             "there are {a} boxes on a shelf and {name} puts {b} {things} into each box, so how many {things} "
             "are in the boxes altogether?",
         ),
+        bank="calc/multiply",
     ),
     "divide": Cores(
         train=(
@@ -195,6 +198,7 @@ _CORES: dict[str, Cores] = {
             "what is {a} split into {b} equal parts?",
             "{name} shares {a} {things} equally among {b} children, so how many {things} does each child get?",
         ),
+        bank="calc/divide",
     ),
 }  # fmt: skip
 _NAMES = ("Tom", "Anna", "Maria", "Ben", "Lisa", "Omar", "Yuki", "Ivan", "Sara", "Leo", "Nina", "Paul")
@@ -211,7 +215,7 @@ def draw(rng: Random, split: Split) -> tuple[str, str, str]:
     value = values(rng, split)
     if split == "train" and (lot := rng.random()) < 0.4:
         value = drawn(rng, split, _uneven if lot < 0.2 else _borrowed, lambda more: more.key)
-    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng, asides=True)
+    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng, varied=True)
     name, other = rng.sample(_NAMES, 2)
     prompt = said.format(a=value.a, b=value.b, name=name, other=other, things=rng.choice(_THINGS))
     return prompt, value.answer, value.worked

@@ -3,29 +3,47 @@
 A training core may hold choices, `[a|b|]`; the held-out cores are kept out of what they spell. A core that ends with
 `?` is a question, one that begins with `the ` or `{` is a noun phrase, any other is a command. Each split has its own
 cores and, beside the plain ones, its own wrappings: no test wording occurs in training. Training text also gets
-greetings, slips of the finger, lower case and, where a skill asks for it, words that do not belong there,
-so that the models learn to look for the words that matter.
+greetings, slips of the finger, lower case and, where a skill asks for it, many more manners of speech and words that do
+not belong there, so that the models learn to look for the words that matter. `data/wordings.json` has what was written
+down for training by people who had not seen the held-out wordings.
 """
 
+import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
+from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
 from experts.pocket.skills.split import Split
 
 
+@cache
+def taught(group: str) -> tuple[str, ...]:
+    """Training wordings that were written down: `calc/add`, `layouts/all`, `wrappings/nouns`, ...; `KeyError` else."""
+    name, kind = group.split("/")
+    return tuple(json.loads((Path(__file__).parent.parent / "data" / "wordings.json").read_text())[name][kind])
+
+
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The cores of one kind of question, a tuple a split."""
+    """The cores of one kind of question, a tuple a split; `bank` names more for training in `data/wordings.json`."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    bank: str = ""
 
     def of(self, split: Split) -> tuple[str, ...]:
-        return getattr(self, split)
+        match split:
+            case "train":
+                return self.train + taught(self.bank) if self.bank else self.train
+            case "validation":
+                return self.validation
+            case _:
+                return self.test
 
 
 NOUNS = Cores(
@@ -57,6 +75,7 @@ QUESTIONS = Cores(
     test=("{X}?", "Hey, {x}?", "Can you help me? {X}?", "Here is my question: {x}?"),
 )  # fmt: skip
 
+_WRAPPINGS = {"nouns": NOUNS, "commands": COMMANDS, "questions": QUESTIONS}
 _GREETINGS = (
     "Hi!", "Hello!", "Hello,", "Hi there,", "Good morning.", "OK,", "Hey!", "Dear assistant,", "Excuse me,",
     "Thanks for your help.", "Hi, I have a task for you.", "Listen,", "Alright,", "Sorry to ask,",
@@ -89,21 +108,24 @@ def chosen(cores: Cores, split: Split, rng: Random) -> str:
             return spelled
 
 
-def wrapped(core: str, split: Split, rng: Random, *, asides: bool = False) -> str:
+def wrapped(core: str, split: Split, rng: Random, *, varied: bool = False) -> str:
     """A core in one of the split's wrappings; its `{fields}` are left for the skill to fill.
 
-    With `asides`, some training text begins or ends with a few idle words.
+    When `varied`, training text has the written wrappings too, and some begins or ends with a few idle words.
     """
     noun = core.startswith(("the ", "{"))
-    kinds = QUESTIONS if core.endswith("?") else NOUNS if noun else COMMANDS
-    form = rng.choice(kinds.of(split))
+    kind = "questions" if core.endswith("?") else "nouns" if noun else "commands"
+    forms = _WRAPPINGS[kind].of(split)
+    if varied and split == "train" and rng.random() < 0.5:
+        forms = taught(f"wrappings/{kind}")
+    form = rng.choice(forms)
     core = core.rstrip("?")
     said = form.replace("{x}", core).replace("{X}", core if core.startswith("{") else core[:1].upper() + core[1:])
     if split != "train":
         return said
     if rng.random() < 0.12:
         said = _slip(said, rng)
-    if asides:
+    if varied:
         said = _disturbed(said, rng)
     if rng.random() < 0.15:
         said = f"{rng.choice(_GREETINGS)} {said}"

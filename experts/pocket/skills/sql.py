@@ -167,14 +167,11 @@ def draw(rng: Random, split: Split) -> tuple[str, str, str]:
         if "{w}" not in core:
             core = core.removesuffix("?") + " where {w}" + ("?" if core.endswith("?") else "")
     word = rng.choice(AGGREGATE_WORDS[value.want]) if value.want in AGGREGATES else ""
-    asked = wrapped(core, split, rng, asides=True).format(
+    asked = wrapped(core, split, rng, varied=True).format(
         s=value.subject, t=value.table, c=value.column, w=condition, g=word
     )
-    prompt = chosen(LAYOUTS, split, rng).format(schema=schema(rng, value), q=asked, idle=_lead(rng, split))
+    declared = schema(rng, value)
+    if split == "train" and rng.random() < 0.25:
+        declared = idle(rng, 3) + rng.choice((" ", ": ", ":\n", "\n")) + declared
+    prompt = chosen(LAYOUTS, split, rng).format(schema=declared, q=asked)
     return prompt, value.query, value.worked
-
-
-def _lead(rng: Random, split: Split) -> str:
-    """Words before a table that say nothing about it; held-out layouts have none."""
-    words = idle(rng, 4) if split == "train" else ""
-    return words[:1].upper() + words[1:]

@@ -45,6 +45,7 @@ CORES: dict[str, Cores] = {
             "list the {s} of all {t} where {w}", "what is the {s} of each of the {t} whose {w}?",
             "the {s} for every one of the {t} where {w}", "find all the {t} whose {w} and give me their {s}",
         ),
+        bank="sql/show",
     ),
     "count": Cores(
         train=(
@@ -66,6 +67,7 @@ CORES: dict[str, Cores] = {
             "how many {t} are there where {w}?", "the number of {t} whose {w}", "count the {t} for which {w}",
             "in how many rows of {t} is it true that {w}?",
         ),
+        bank="sql/count",
     ),
     "distinct": Cores(
         train=(
@@ -89,6 +91,7 @@ CORES: dict[str, Cores] = {
             "list every {s} in {t} just once, without repeats", "the unique values in the {s} column",
             "what are all the distinct {s} values that occur in the {t} table?",
         ),
+        bank="sql/distinct",
     ),
     "top": Cores(
         train=(
@@ -103,6 +106,7 @@ CORES: dict[str, Cores] = {
             "find the entry in {t} with the greatest {c} and tell me its {s}",
             "which {s} belongs to the row with the maximum {c} in the {t} table?",
         ),
+        bank="sql/top",
     ),
     "bottom": Cores(
         train=(
@@ -116,6 +120,7 @@ CORES: dict[str, Cores] = {
             "look up the row in {t} where {c} is lowest and give me its {s}",
             "out of all the {t}, what is the {s} of the one with the least {c}?",
         ),
+        bank="sql/bottom",
     ),
     "aggregate": Cores(
         train=(
@@ -134,6 +139,7 @@ CORES: dict[str, Cores] = {
             "the {g} {s} of all the {t}", "work out the {g} {s} over the whole table",
             "taking all {t} together, what is the {g} {s}?", "tell me the {g} value of the {s} column in {t}",
         ),
+        bank="sql/aggregate",
     ),
 }  # fmt: skip
 AGGREGATE_WORDS = {
@@ -148,17 +154,20 @@ CONDITIONS: dict[str, Cores] = {
                "{c} is higher than {v}", "{c} is larger than {v}", "{c} is bigger than {v}"),
         validation=("{c} is above {v}",),
         test=("{c} is above {v}", "{c} is more than {v}", "{c} is greater than {v}"),
+        bank="conditions/>",
     ),
     "<": Cores(
         train=("{c} is below {v}", "{c} is less than {v}", "{c} is lower than {v}", "{c} is under {v}", "{c} < {v}",
                "{c} is smaller than {v}"),
         validation=("{c} is below {v}",),
         test=("{c} is below {v}", "{c} is lower than {v}", "{c} is less than {v}"),
+        bank="conditions/<",
     ),
     "=": Cores(
         train=("{c} is {v}", "{c} is {v}", "{c} equals {v}", "{c} = {v}", "{c} is equal to {v}"),
         validation=("{c} is {v}",),
         test=("{c} is {v}", "{c} equals {v}", "{c} is equal to {v}"),
+        bank="conditions/=",
     ),
 }  # fmt: skip
 _SOME = "[|a |the |this |my |our ]"
@@ -177,7 +186,6 @@ LAYOUTS = Cores(
         "{q}\n[Table|Schema|Data|Database][:| is|:\n] {schema}",
         f"{{q}} [Given|Using|Use|For|In|From] {_SOME}{_TABLE}{{schema}}[.|]",
         f"[Write|Give me|I need|Make] [a query|SQL|an SQL query] [for|on|over] {_SOME}{_TABLE}{{schema}}[:|.|\n] {{q}}",
-        "{idle} {schema}[.|:|,|;|\n| -] {q}", "{q}[ | \n]{idle} {schema}",
     ),
     validation=("Table {schema}: {q}", "Schema: {schema}\n{q}"),
     test=(
@@ -186,4 +194,5 @@ LAYOUTS = Cores(
         "Here is my database table:\n\n{schema}\n\nPlease write an SQL query that answers this: {q}",
         "{q} Use SQL, and note that the data is stored in {schema}.",
     ),
+    bank="layouts/all",
 )  # fmt: skip

@@ -131,6 +131,7 @@ _CORES: dict[str, Cores] = {
             "turn {w} around so that the last letter comes first and the first letter comes last",
             "write the letters of the word {w} in reverse order",
         ),
+        bank="text/reverse",
     ),
     "sort": Cores(
         train=(
@@ -156,6 +157,7 @@ _CORES: dict[str, Cores] = {
             "the letters of {w} sorted alphabetically",
             "rearrange the word {w} so that its letters follow the order of the alphabet",
         ),
+        bank="text/sort",
     ),
     "count": Cores(
         train=(
@@ -182,6 +184,7 @@ _CORES: dict[str, Cores] = {
             "how many times does the letter {l} appear in {w}?", "the number of {l}'s in the word {w}",
             "count how often {l} occurs in {w}", "how many of the letters in the word {w} are {l}?",
         ),
+        bank="text/count",
     ),
     "length": Cores(
         train=(
@@ -203,6 +206,7 @@ _CORES: dict[str, Cores] = {
             "how many letters does {w} have?", "the length of the word {w} in letters",
             "count all the letters in {w}", "how many letters long is the word {w}?",
         ),
+        bank="text/length",
     ),
     "upper": Cores(
         train=(
@@ -222,6 +226,7 @@ _CORES: dict[str, Cores] = {
             "write {w} in capital letters", "how does the word {w} look in all caps?", "the uppercase version of {w}",
             "change every letter of the word {w} to a capital",
         ),
+        bank="text/upper",
     ),
     "lower": Cores(
         train=(
@@ -242,6 +247,7 @@ _CORES: dict[str, Cores] = {
             "write {w} using only small letters", "how would the word {w} be written without any capitals?",
             "the lowercase form of {w}", "change the word {w} to all lower case",
         ),
+        bank="text/lower",
     ),
     "letter": Cores(
         train=(
@@ -264,6 +270,7 @@ _CORES: dict[str, Cores] = {
             "tell me which letter is at position {n} in {w}",
             "if you count from the start of the word {w}, what is letter number {n}?",
         ),
+        bank="text/letter",
     ),
 }  # fmt: skip
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
@@ -282,7 +289,7 @@ def _ordinal(place: int, rng: Random) -> str:
 def draw(rng: Random, split: Split) -> tuple[str, str, str]:
     """A question, its answer, and the worked text; training has more of what is hardest to learn."""
     value = values(rng, split, _LESSONS if split == "train" else OPERATIONS)
-    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng, asides=True)
+    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng, varied=True)
     quote = rng.choice(("{}", "{}", '"{}"', "'{}'"))
     mark = rng.choice(("{}", "{}", '"{}"', "'{}'")) if "{l}s" not in said and "{l}'s" not in said else "{}"
     prompt = said.format(
