@@ -15,7 +15,6 @@ TEST_READY  := $(VENV)/.test-installed
 
 # Failed in the last whole run, still to be mended; `make test` runs them.
 KNOWN_TO_FAIL := \
-  tests/unit/test_estimator_blend.py::test_an_expert_asked_only_hard_questions_is_not_held_to_be_weak \
   tests/unit/test_estimator_ridge.py::test_few_outcomes_at_a_time_add_up_to_categories
 
 .DEFAULT_GOAL := help

@@ -138,6 +138,7 @@ class Selected:
             self._names, found.quality[:, self._order], found.uncertainty[:, self._order],
             found.tokens[:, self._order], found.latency_ms[:, self._order],
             self._names.index(default) if default in self._names else self._best, found.notes,
+            tuple(found.margins[i] for i in self._order) if found.margins and default in self._names else (),
         )  # fmt: skip
 
     def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:

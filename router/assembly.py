@@ -203,8 +203,10 @@ class Assembly:
     def _fitted_for(
         self, route: str, options: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None
     ) -> Estimator:
+        everyone = [card.name for card in cards]
+
         def measured(*names: str) -> Outcomes:
-            outcomes = (self.outcomes or Outcomes.empty(names)).measured_for(names)
+            outcomes = (self.outcomes or Outcomes.empty(everyone)).measured_for(names, everyone)
             return self.vectors.embedded(outcomes, encoder) if encoder is not None and len(outcomes) else outcomes
 
         if self.artifact is not None:
@@ -218,7 +220,7 @@ class Assembly:
             if found is not None:
                 return found
         estimator = open_estimator(*options, EstimatorParts(encoder))
-        estimator.fit(cards, measured(*(card.name for card in cards)))
+        estimator.fit(cards, measured(*everyone))
         return estimator
 
     async def _encoder(self, registry: Registry, name: str) -> tuple[Encoder, Embedding]:

@@ -169,8 +169,8 @@ def choose(
     Shapes: `prompt` and `limit` (n,) tokens, `load` (e,), `allowed` (n, e); e follows the route's cards.
     """
     estimates = estimator.estimate(queries)
-    if route.default >= 0:
-        estimates = replace(estimates, default=route.default)
+    if route.default not in (-1, estimates.default):
+        estimates = replace(estimates, default=route.default, margins=())
     state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
     return Chosen(estimates, state, route.policies[preset].decide(estimates, state))
 

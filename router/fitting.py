@@ -162,7 +162,7 @@ def judge(
         return metrics
     part = _rows_of(found, use)
     if manifest.default:
-        part = replace(part, default=[card.name for card in cards].index(manifest.default))
+        part = replace(part, default=[card.name for card in cards].index(manifest.default), margins=())
     prompt = np.array([len(rows.texts[i]) / 4 for i in use], np.float32)  # pyright: ignore[reportUnknownArgumentType]
     state = situation(cards, part, prompt=prompt, limit=np.full(len(use), np.nan, np.float32),
                       load=np.zeros(len(cards), np.float32), allowed=seen[use])  # fmt: skip

@@ -83,10 +83,11 @@ class Outcomes:
             cost_usd=pick(self.cost_usd), latency_ms=pick(self.latency_ms),
         )  # fmt: skip
 
-    def measured_for(self, experts: Sequence[str]) -> Outcomes:
-        """Columns of these experts, rows in which at least one of them was measured."""
+    def measured_for(self, experts: Sequence[str], columns: Sequence[str] | None = None) -> Outcomes:
+        """Rows in which at least one of these experts was measured; their columns, or the named ones."""
         own = self.for_experts(experts)
-        return own.take(np.flatnonzero(~np.isnan(own.scores).all(axis=1)))
+        rows = np.flatnonzero(~np.isnan(own.scores).all(axis=1))
+        return (own if columns is None else self.for_experts(columns)).take(rows)
 
 
 def rows_to_outcomes(rows: Iterable[dict[str, Any]]) -> Outcomes:

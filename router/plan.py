@@ -41,6 +41,8 @@ class Estimates:
     probability of success for right-or-wrong tasks); `uncertainty` its standard deviation; `tokens` the expected
     completion tokens, NaN where nothing is known; `latency_ms` likewise.
     `default` is the expert to fall back on (the best single one on the evidence), -1 where there is no evidence.
+    `margins` (e,): the lead on the default from which asking that expert instead has paid on rows that were held out;
+    empty where that is not known. A lead below it is not to be counted.
     """
 
     experts: tuple[str, ...]
@@ -50,6 +52,7 @@ class Estimates:
     latency_ms: Matrix
     default: int = -1
     notes: tuple[str, ...] = ()
+    margins: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (self.quality.shape[0], len(self.experts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,8 +27,7 @@ UNKNOWN_SPREAD = 0.29
 class Effects:
     """Per expert: mean score, standard error of it, mean tokens and latency, and how many outcomes. Shape (e,).
 
-    The mean is a two-way additive fit, so that an expert that was asked only hard questions is not held to be weak.
-    It is shrunk toward the mean of all experts with the weight of two outcomes.
+    `raw` is what was measured, `mean` what is believed: see `effects`.
     """
 
     mean: Floats
@@ -36,42 +35,86 @@ class Effects:
     count: Floats
     tokens: Floats
     latency_ms: Floats
+    raw: Floats
 
     @property
     def best(self) -> int:
-        """The best single expert on the evidence, -1 where there is none."""
+        """The best single expert on the evidence, -1 where there is none: the highest mean less its standard error,
+        so that an expert with few outcomes does not replace one with many on a lucky start."""
         if not self.count.any():
             return -1
-        return int(np.argmax(np.where(self.count > 0, self.mean - 0.5 * self.error, -np.inf)))
+        return int(np.argmax(np.where(self.count > 0, self.mean - self.error, -np.inf)))
 
 
-PRIOR_WEIGHT = 2.0
+PRIOR_WEIGHT = 10.0
+"""How many outcomes the mean of all is worth where the noise of an expert's own is guessed: three of three right are no
+proof of a sure hand."""
+LEAST_SPREAD = 0.03
+"""Standard deviation of the experts' true means that is always held possible."""
+ROW_WEIGHT = 0.1
+"""How many outcomes the prior of a row's difficulty is worth, next to none: see `_two_way`."""
 
 
 def effects(outcomes: Outcomes) -> Effects:
+    """Means of the experts, compared on the rows that they share and shrunk toward each other.
+
+    Where cells are missing the means are those of a two-way additive fit, so that an expert that was asked only hard
+    questions is not held to be weak. Each is then shrunk toward the mean of all by its evidence (empirical Bayes;
+    Efron and Morris 1973, with the experts' spread by the moments of DerSimonian and Laird 1986).
+    """
     scores = outcomes.scores.astype(np.float64)
     seen = np.isfinite(scores)
     filled = np.where(seen, scores, 0.0)
     count = seen.sum(0).astype(np.float64)
-    rows = np.maximum(seen.sum(1), 1)
-    total = filled.sum() / max(count.sum(), 1.0) if count.any() else UNKNOWN_QUALITY
-    column = np.where(count > 0, filled.sum(0) / np.maximum(count, 1), total)
-    if count.any() and not seen[:, count > 0].all():
-        column = _additive(filled, seen, column, rows, count, total)
-    mean = (count * column + PRIOR_WEIGHT * total) / (count + PRIOR_WEIGHT)
-    spread = np.clip(mean * (1 - mean), 0.02, None)
-    error = np.where(count > 0, np.sqrt(spread / (count + PRIOR_WEIGHT)), UNKNOWN_SPREAD)
-    return Effects(np.clip(mean, 0, 1), error, count, column_means(outcomes.tokens), column_means(outcomes.latency_ms))
+    total = filled.sum() / count.sum() if count.any() else UNKNOWN_QUALITY
+    known = count > 0
+    raw = np.where(known, filled.sum(0) / np.maximum(count, 1), total)
+    if known.any() and not seen[:, known].all():
+        raw[known] = _two_way(filled[:, known], seen[:, known])
+    mean, error = _believed(raw, count)
+    return Effects(mean, error, count, column_means(outcomes.tokens), column_means(outcomes.latency_ms), raw)
 
 
-def _additive(
-    filled: Floats, seen: NDArray[np.bool_], column: Floats, rows: Ints, count: Floats, total: float
-) -> Floats:
-    """Two-way effects where cells are missing: alternate row and column means, rows shrunk by one outcome."""
-    for _ in range(20):
-        row = (filled - np.where(seen, column, 0)).sum(1) / (rows + 1.0)
-        column = np.where(count > 0, (filled - np.where(seen, row[:, None], 0)).sum(0) / np.maximum(count, 1), total)
-    return column
+def _two_way(filled: Floats, seen: NDArray[np.bool_]) -> Floats:
+    """Column effects of least squares on `column + row` where cells are missing, the rows solved for in closed form.
+
+    Rows are hardly shrunk (ROW_WEIGHT): what is asked of whom may depend on how hard it is, and only differences
+    within a row are free of that. A row with a single score weighs little, and decides only where nothing else does.
+    """
+    here = seen.astype(np.float64)
+    weight = 1 / (here.sum(1) + ROW_WEIGHT)
+    normal = np.diag(here.sum(0)) - here.T @ (weight[:, None] * here)
+    target: Floats = filled.sum(0) - here.T @ (weight * filled.sum(1))
+    return np.asarray(np.linalg.solve(normal, target), np.float64)
+
+
+def _believed(raw: Floats, count: Floats) -> tuple[Floats, Floats]:
+    """Posterior means and standard deviations of the experts' means, shape (e,) each."""
+    known = count > 0
+    if not known.any():
+        return raw.copy(), np.full_like(raw, UNKNOWN_SPREAD)
+    noise = _noise(raw, count, float(np.average(raw[known], weights=count[known])))
+    centre, spread = _population(raw[known], noise[known])
+    trust = np.where(known, spread / (spread + noise), 0.0)
+    error = np.where(known, np.sqrt(trust * noise), UNKNOWN_SPREAD)
+    return np.clip(centre + trust * (raw - centre), 0, 1), error
+
+
+def _noise(raw: Floats, count: Floats, centre: float) -> Floats:
+    """The variance of each raw mean, as of right-or-wrong scores."""
+    guess = np.clip((count * raw + PRIOR_WEIGHT * centre) / (count + PRIOR_WEIGHT), 0, 1)
+    return np.clip(guess * (1 - guess), 0.02, None) / np.maximum(count, 1)
+
+
+def _population(raw: Floats, noise: Floats) -> tuple[float, float]:
+    """Mean and variance of the true means that raw ones with this noise came from."""
+    if len(raw) < 2:
+        return float(raw[0]), UNKNOWN_SPREAD**2
+    weight = 1 / (noise + LEAST_SPREAD**2)
+    centre = float(np.average(raw, weights=weight))
+    scatter = float(np.average((raw - centre) ** 2, weights=weight)) * len(raw) / (len(raw) - 1)
+    spread = max(scatter - float(np.average(noise, weights=weight)), LEAST_SPREAD**2)
+    return float(np.average(raw, weights=1 / (noise + spread))), spread
 
 
 def column_means(table: Matrix) -> Floats:
@@ -84,22 +127,60 @@ def column_means(table: Matrix) -> Floats:
 
 def merged(old: Effects, new: Effects) -> Effects:
     """The same experts' effects on both evidences, weighted by their counts."""
-    total = np.maximum(old.count + new.count, 1e-9)
-    share = np.where(old.count + new.count > 0, new.count / total, 0.0)
+    count = old.count + new.count
+    share = new.count / np.maximum(count, 1e-9)
 
     def mix(a: Floats, b: Floats) -> Floats:
         return np.where(np.isnan(a), b, np.where(np.isnan(b), a, a + share * (b - a)))
 
-    error = old.error * np.sqrt((old.count + 1) / (old.count + new.count + 1))
-    return Effects(
-        mix(old.mean, new.mean), error, old.count + new.count, mix(old.tokens, new.tokens),
-        mix(old.latency_ms, new.latency_ms),
-    )  # fmt: skip
+    raw = mix(old.raw, new.raw)
+    mean, error = _believed(raw, count)
+    return Effects(mean, error, count, mix(old.tokens, new.tokens), mix(old.latency_ms, new.latency_ms), raw)
+
+
+LUCK = 2.0
+"""How many experts' scores the estimate of a row's difficulty is worth beside the scores measured on that row."""
+
+
+def joining(
+    old: Effects, experts: Sequence[str], newcomer: str, outcomes: Outcomes,
+    estimate: Callable[[Queries], Estimates],
+) -> tuple[Outcomes, Effects]:  # fmt: skip
+    """The newcomer's column of the outcomes with the luck of each row taken off, and all effects with its own added.
+
+    What a newcomer is asked first is chosen, not drawn, and little. So its scores are compared with the others' on the
+    same rows: where they did better or worse than their estimates, the row was easier or harder than it looks, for the
+    newcomer too (a control variate). What then sets it apart is shrunk toward the mean of the experts that are known,
+    by its evidence; their own effects stay as they are.
+    """
+    own = outcomes.for_experts([newcomer])
+    keep = np.isfinite(own.scores[:, 0])
+    own = own.take(np.flatnonzero(keep))
+    known = old.count > 0
+    if not len(own) or not known.any():
+        alone = effects(own)
+        return own, beside(old, alone)
+    others = outcomes.for_experts(experts).scores[keep].astype(np.float64)
+    seen = np.isfinite(others)
+    guess = estimate(Queries(own.texts, own.vectors)).quality.astype(np.float64)
+    luck = np.where(seen, others - guess, 0).sum(1) / (seen.sum(1) + LUCK)
+    scores = own.scores[:, 0] - luck
+    level = (guess[:, known] - old.mean[known]).mean(1)
+    count = np.array([float(len(own))])
+    raw = np.array([float((scores - level).mean())])
+    centre, spread = _population(old.raw[known], _noise(old.raw, old.count, float(old.raw[known].mean()))[known])
+    if known.sum() < 2:
+        spread = UNKNOWN_SPREAD**2
+    noise = _noise(raw, count, centre)
+    trust = spread / (spread + noise)
+    mean, error = np.clip(centre + trust * (raw - centre), 0, 1), np.sqrt(trust * noise)
+    own = replace(own, scores=scores[:, None].astype(np.float32))
+    return own, beside(old, Effects(mean, error, count, column_means(own.tokens), column_means(own.latency_ms), raw))
 
 
 def beside(old: Effects, new: Effects) -> Effects:
-    """Other experts' effects, as more columns."""
-    names = ("mean", "error", "count", "tokens", "latency_ms")
+    """Other experts' effects, as more entries."""
+    names = ("mean", "error", "count", "tokens", "latency_ms", "raw")
     return Effects(**{name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in names})
 
 

@@ -14,7 +14,7 @@ from experts.errors import ConfigError
 from router.estimators._evidence import Effects
 from router.outcomes import Outcomes
 
-FORMAT = 1
+FORMAT = 2
 
 Array = NDArray[Any]
 
@@ -60,10 +60,11 @@ def table_of(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> Outcomes:
 
 def effects_of(arrays: Mapping[str, Array]) -> Effects:
     """The experts' effects from arrays saved under the names of their fields."""
-    return Effects(arrays["mean"], arrays["error"], arrays["count"], arrays["tokens"], arrays["latency_ms"])
+    return Effects(arrays["mean"], arrays["error"], arrays["count"], arrays["tokens"], arrays["latency_ms"],
+                   arrays["raw"])  # fmt: skip
 
 
 def arrays_of(effects: Effects) -> dict[str, Array]:
     """What `effects_of` reads."""
     return {"mean": effects.mean, "error": effects.error, "count": effects.count, "tokens": effects.tokens,
-            "latency_ms": effects.latency_ms}  # fmt: skip
+            "latency_ms": effects.latency_ms, "raw": effects.raw}  # fmt: skip

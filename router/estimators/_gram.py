@@ -68,7 +68,7 @@ class Solution:
 
     `weights` (m - 1, g), `offset` (g,), `centre` (m - 1,): quality = offset + (phi - centre) @ weights.
     `axes` (m - 1, r) and `stretch` (r,): the feature directions best known, and the posterior variance along each;
-    `rest` is the variance along all others; `noise` (g,) the residual variance of each expert.
+    `rest` is the variance along all others; `noise` (g,) the residual variance of each expert; `rows` how many it saw.
     """
 
     columns: tuple[int, ...]
@@ -80,6 +80,7 @@ class Solution:
     rest: float
     noise: Matrix
     strength: Strength
+    rows: float
 
 
 def _centred(gram: Gram) -> tuple[Floats, Floats, Floats, Floats, Floats]:
@@ -131,7 +132,7 @@ def solve(gram: Gram) -> Solution:
         gram.columns, weights.astype(np.float32), level.astype(np.float32), centre.astype(np.float32),
         turn[:, top].astype(np.float32), (1 / (scale[top] + ridge)).astype(np.float32),
         float((1 / (scale[others] + ridge)).mean()) if len(others) else 0.0, noise.astype(np.float32),
-        Strength(shared, special),
+        Strength(shared, special), rows,
     )  # fmt: skip
 
 

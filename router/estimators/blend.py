@@ -14,6 +14,7 @@ outcomes. So a new expert takes traffic with nothing but its manifest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,20 +24,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from experts.language import Card
 from experts.protocols import Vectors
 from router.estimators import _files, open_estimator
+from router.estimators._abstain import margin
 from router.estimators._evidence import (
     Floats,
     Ints,
-    beside,
     effects,
     estimates,
     fold_of,
+    joining,
     known_rows,
     merged,
     vectors_of,
 )
 from router.estimators.cards import texts_of
 from router.outcomes import Outcomes
-from router.plan import Estimates, Queries
+from router.plan import Estimates, Matrix, Queries
 from router.protocols import Estimator, Parts
 
 DEFAULT_MEMBERS: Mapping[str, Mapping[str, Any]] = {"clusters": {}, "ridge": {}}
@@ -77,6 +79,7 @@ class Blend:
         self._effects = effects(Outcomes.empty(()))
         self._difficulty = self._specialty = np.zeros(len(self._members))
         self._promise = 1.0
+        self._margins: Floats = np.zeros(0)
 
     @property
     def uses_vectors(self) -> bool:
@@ -87,7 +90,7 @@ class Blend:
         self._names, self._effects = rows.experts, effects(rows)
         self._cards.fit(self._readable(cards), rows)
         self._difficulty = self._specialty = np.full(len(self._members), 1 / max(len(self._members), 1))
-        self._promise = 1.0
+        self._promise, self._margins = 1.0, np.zeros(len(self._names))
         if len(rows) < self._options.enough:
             for member in self._members.values():
                 member.fit(cards, rows)
@@ -101,6 +104,7 @@ class Blend:
         self._difficulty = _stack(shared, aim_shared)
         self._specialty = _stack(special, aim_special)
         self._promise = self._worth_of_cards(rows, aim_special)
+        self._margins[:] = margin(self._combined(held), scores, self._effects.best)
 
     def update(self, outcomes: Outcomes) -> None:
         rows = known_rows(outcomes.for_experts(self._names))
@@ -111,12 +115,13 @@ class Blend:
         self._effects = merged(self._effects, effects(rows))
 
     def add(self, card: Card, outcomes: Outcomes) -> None:
-        rows = outcomes.for_experts([card.name])
+        best = self._effects.best
+        _, grown = joining(self._effects, self._names, card.name, outcomes, self.estimate)
         for member in self._members.values():
-            member.add(card, rows)
-        self._cards.add(self._readable([card])[0], rows)
-        self._names = (*self._names, card.name)
-        self._effects = beside(self._effects, effects(rows))
+            member.add(card, outcomes)
+        self._cards.add(self._readable([card])[0], outcomes)
+        self._names, self._effects = (*self._names, card.name), grown
+        self._margins = np.append(self._margins, 0.0) if grown.best == best else np.zeros(len(self._names))
 
     def estimate(self, queries: Queries) -> Estimates:
         promise = self._cards.estimate(queries)
@@ -124,22 +129,31 @@ class Blend:
         if not count.any():
             return promise
         guesses = [member.estimate(queries) for member in self._members.values()]
-        mean = np.where(count > 0, self._effects.mean, self._effects.mean[count > 0].mean())
-        known = count > 0
-        shared = np.zeros((len(queries), 1))
-        special = np.zeros((len(queries), len(self._names)))
-        everyone = np.broadcast_to(known, special.shape)
-        for guess, easy, apart in zip(guesses, self._difficulty, self._specialty, strict=True):
-            level, contrast = _split(guess.quality.astype(np.float64) - mean, everyone)
-            shared += easy * level
-            special += apart * contrast
-        measured = mean + shared + np.where(known, special, 0)
+        mean, shared, special = self._parts_of([guess.quality for guess in guesses])
+        measured = mean + shared + special
         trust = self._trust(queries)
         card = mean + trust.max(1, keepdims=True) * shared + self._promise * (promise.quality - 0.5)
         quality = trust * measured + (1 - trust) * card
         spread = np.mean([guess.uncertainty for guess in guesses], axis=0)
         doubt = np.hypot(trust * spread, (1 - trust) * promise.uncertainty)
-        return estimates(self._names, quality, doubt, self._effects, self._notes())
+        found = estimates(self._names, quality, doubt, self._effects, self._notes())
+        return replace(found, margins=tuple(self._margins.tolist()))
+
+    def _parts_of(self, guesses: Sequence[Matrix | Floats]) -> tuple[Floats, Floats, Floats]:
+        """The experts' means (e,), and of every query what all share (n, 1) and what sets each apart (n, e)."""
+        known = self._effects.count > 0
+        mean = np.where(known, self._effects.mean, self._effects.mean[known].mean())
+        shared, special = np.zeros((len(guesses[0]), 1)), np.zeros(guesses[0].shape)
+        everyone = np.broadcast_to(known, special.shape)
+        for guess, easy, apart in zip(guesses, self._difficulty, self._specialty, strict=True):
+            level, contrast = _split(guess.astype(np.float64) - mean, everyone)
+            shared += easy * level
+            special += apart * contrast
+        return mean, shared, np.where(known, special, 0)
+
+    def _combined(self, guesses: Sequence[Floats]) -> Floats:
+        mean, shared, special = self._parts_of(guesses)
+        return mean + shared + special
 
     def _trust(self, queries: Queries) -> Floats:
         """What the outcomes weigh against the cards, (n, e): little for an expert with few, or a query like none."""
@@ -151,9 +165,8 @@ class Blend:
         return trust
 
     def save(self, folder: Path) -> None:
-        arrays = {"difficulty": self._difficulty, "specialty": self._specialty, "mean": self._effects.mean,
-                  "error": self._effects.error, "count": self._effects.count, "tokens": self._effects.tokens,
-                  "latency_ms": self._effects.latency_ms}  # fmt: skip
+        arrays = {"difficulty": self._difficulty, "specialty": self._specialty, "margins": self._margins,
+                  **_files.arrays_of(self._effects)}  # fmt: skip
         state = {"experts": self._names, "members": list(self._members), "promise": self._promise}
         _files.write(folder, "blend", state, arrays)
         for name, member in (*self._members.items(), ("cards", self._cards)):
@@ -163,6 +176,7 @@ class Blend:
         state, arrays = _files.read(folder, "blend")
         self._names, self._promise = tuple(state["experts"]), float(state["promise"])
         self._difficulty, self._specialty = arrays["difficulty"], arrays["specialty"]
+        self._margins = arrays["margins"]
         self._effects = _files.effects_of(arrays)
         for name, member in (*self._members.items(), ("cards", self._cards)):
             member.load(folder / name)

@@ -20,7 +20,7 @@ from experts.errors import ConfigError
 from experts.language import Card
 from experts.protocols import Vectors
 from router.estimators import _files
-from router.estimators._evidence import Effects, Floats, effects, estimates, vectors_of
+from router.estimators._evidence import Floats, beside, effects, estimates, vectors_of
 from router.outcomes import Outcomes
 from router.plan import Estimates, Queries
 from router.protocols import Parts
@@ -67,11 +67,7 @@ class Cards:
     def add(self, card: Card, outcomes: Outcomes) -> None:
         self._profiles = (*self._profiles, *self._profiles_of([card]))
         one = effects(outcomes.for_experts([card.name]))
-        known = self._effects
-        self._effects = Effects(**{
-            name: np.concatenate([getattr(known, name), getattr(one, name)])
-            for name in ("mean", "error", "count", "tokens", "latency_ms")
-        })  # fmt: skip
+        self._effects = beside(self._effects, one)
 
     def match(self, vectors: Vectors) -> Floats:
         """Similarity of every query with every card, NaN for a card that says nothing. Shape (n, e)."""
@@ -101,11 +97,9 @@ class Cards:
         return self._estimates(1 / (1 + np.exp(-above / self._options.temperature)), "match with the experts' cards")
 
     def save(self, folder: Path) -> None:
-        effect = self._effects
         arrays: dict[str, Any] = {f"profile{i}": profile.vectors for i, profile in enumerate(self._profiles)}
-        arrays |= {"tokens": effect.tokens, "latency_ms": effect.latency_ms, "count": effect.count,
-                   "mean": effect.mean, "error": effect.error}  # fmt: skip
-        _files.write(folder, "cards", {"experts": [profile.name for profile in self._profiles]}, arrays)
+        state = {"experts": [profile.name for profile in self._profiles]}
+        _files.write(folder, "cards", state, arrays | _files.arrays_of(self._effects))
 
     def load(self, folder: Path) -> None:
         state, arrays = _files.read(folder, "cards")

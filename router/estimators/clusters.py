@@ -23,10 +23,10 @@ from router.estimators import _files
 from router.estimators._evidence import (
     Floats,
     Ints,
-    beside,
     effects,
     estimates,
     joined,
+    joining,
     known_rows,
     merged,
     vectors_of,
@@ -133,12 +133,11 @@ class Clusters:
         self._table = self._settled()
 
     def add(self, card: Card, outcomes: Outcomes) -> None:
-        rows = known_rows(outcomes.for_experts([card.name]))
+        rows, self._effects = joining(self._effects, self._experts, card.name, outcomes, self.estimate)
         self._experts = (*self._experts, card.name)
-        self._effects = beside(self._effects, effects(rows))
         if self._clustered < self._options.settled:
             wider = self._kept.for_experts(self._experts)
-            self._kept = joined(wider, rows.for_experts(self._experts))
+            self._kept = joined(wider, known_rows(outcomes.for_experts([card.name])).for_experts(self._experts))
         sums, counts = self._tally(rows)
         self._sums, self._counts = np.hstack([self._sums, sums]), np.hstack([self._counts, counts])
         self._table = self._settled()

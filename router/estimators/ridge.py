@@ -17,32 +17,36 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from experts.language import Card
-from experts.protocols import Vectors
 from router.estimators import _files
 from router.estimators._evidence import (
     Floats,
     Ints,
-    beside,
     effects,
     estimates,
+    joining,
     known_rows,
     merged,
     vectors_of,
 )
 from router.estimators._gram import Gram, Solution, solve, weights_at
+from router.estimators._surface import surface
 from router.outcomes import Outcomes
 from router.plan import Estimates, Matrix, Queries
 from router.protocols import Parts
 
 
 class Options(BaseModel):
-    """`features`: `relu` for `width` random ones, `linear` for the vector itself; `fewest`: outcomes below which an
-    expert's mean is all that is said of it."""
+    """`features`: `relu` for `width` random ones, `linear` for the vector itself; `surface`: how much the text's looks
+    (length, digits, symbols) weigh beside its meaning, nothing where most outcomes keep no text; `fewest`: outcomes
+    below which an expert has no regression of its own; `enough`: outcomes from which that regression alone counts,
+    below them its mean and what all find easy too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     features: Literal["relu", "linear"] = "relu"
     width: int = Field(default=768, ge=8)
+    surface: float = Field(default=0.3, ge=0)
     fewest: int = Field(default=8, ge=2)
+    enough: float = Field(default=200.0, gt=0)
 
 
 class Ridge:
@@ -54,6 +58,7 @@ class Ridge:
         self._experts: tuple[str, ...] = ()
         self._effects = effects(Outcomes.empty(()))
         self._projection: Matrix | None = None
+        self._surface = options.surface
         self._grams: tuple[Gram, ...] = ()
         self._solutions: tuple[Solution, ...] = ()
 
@@ -61,6 +66,8 @@ class Ridge:
         rows = known_rows(outcomes.for_experts([card.name for card in cards]))
         self._experts, self._effects = rows.experts, effects(rows)
         self._grams, self._projection = (), None
+        told = sum(map(bool, rows.texts)) * 2 >= len(rows)
+        self._surface = self._options.surface if told else 0.0
         self._take(rows)
 
     def crossfit(self, cards: Sequence[Card], outcomes: Outcomes, folds: Ints) -> Floats:
@@ -71,7 +78,7 @@ class Ridge:
         self.fit(cards, outcomes)
         rows = outcomes.for_experts(self._experts)
         out = np.repeat(self._effects.mean[None, :], len(rows), axis=0)
-        phi = self._features(vectors_of(rows, "ridge"))
+        phi = self._features(rows)
         for gram, solution in zip(self._ready(), self._solutions, strict=True):
             columns = list(gram.columns)
             seen = np.isfinite(rows.scores[:, columns]).all(1)
@@ -92,9 +99,8 @@ class Ridge:
             self._take(rows)
 
     def add(self, card: Card, outcomes: Outcomes) -> None:
+        rows, self._effects = joining(self._effects, self._experts, card.name, outcomes, self.estimate)
         self._experts = (*self._experts, card.name)
-        rows = known_rows(outcomes.for_experts([card.name]))
-        self._effects = beside(self._effects, effects(rows))
         self._take(rows.for_experts(self._experts))
 
     def estimate(self, queries: Queries) -> Estimates:
@@ -102,15 +108,18 @@ class Ridge:
         quality = np.broadcast_to(self._effects.mean, shape).astype(np.float32)
         doubt = np.broadcast_to(self._effects.error, shape).astype(np.float32)
         if self._solutions:
-            phi = self._features(vectors_of(queries, "ridge"))[:, :-1]
+            phi = self._features(queries)[:, :-1]
+            apart = np.zeros(shape, np.float32)
             for solution in self._solutions:
                 columns = list(solution.columns)
                 off = phi - solution.centre
                 along = off @ solution.axes
                 beyond = np.clip((off**2).sum(1) - (along**2).sum(1), 0, None)
                 variance = (along**2) @ solution.stretch + beyond * solution.rest
-                quality[:, columns] = solution.offset + off @ solution.weights
+                apart[:, columns] = solution.offset + off @ solution.weights - quality[:, columns]
                 doubt[:, columns] = np.sqrt(variance[:, None] * solution.noise) + self._effects.error[columns]
+            rows, say = self._say()
+            quality += say * apart + (1 - say) * (apart @ rows)[:, None]
         note = f"ridge on {self._options.features} features, {len(self._grams)} set(s) of rows"
         return estimates(self._experts, quality, doubt, self._effects, (note,))
 
@@ -121,20 +130,24 @@ class Ridge:
         for number, gram in enumerate(self._grams):
             arrays |= {f"columns{number}": np.array(gram.columns), f"features{number}": gram.features,
                        f"targets{number}": gram.targets, f"squares{number}": gram.squares}  # fmt: skip
-        _files.write(folder, "ridge", {"experts": self._experts, "grams": len(self._grams)}, arrays)
+        state = {"experts": self._experts, "grams": len(self._grams), "surface": self._surface}
+        _files.write(folder, "ridge", state, arrays)
 
     def load(self, folder: Path) -> None:
         state, arrays = _files.read(folder, "ridge")
         self._experts, self._effects = tuple(state["experts"]), _files.effects_of(arrays)
-        self._projection = arrays.get("projection")
+        self._projection, self._surface = arrays.get("projection"), float(state["surface"])
         self._grams = tuple(
             Gram(tuple(arrays[f"columns{i}"].tolist()), arrays[f"features{i}"], arrays[f"targets{i}"],
                  arrays[f"squares{i}"]) for i in range(state["grams"])
         )  # fmt: skip
         self._solve()
 
-    def _features(self, vectors: Vectors) -> Matrix:
+    def _features(self, queries: Queries | Outcomes) -> Matrix:
         """Features of unit mean square, then the constant 1. Shape (n, m)."""
+        vectors = vectors_of(queries, "ridge")
+        if self._surface:
+            vectors = np.hstack([vectors, surface(queries.texts) * np.float32(self._surface)])
         if self._options.features == "linear":
             phi = vectors * np.float32(np.sqrt(vectors.shape[1]))
         else:
@@ -148,7 +161,7 @@ class Ridge:
         """Adds rows: each set of experts scored on the same rows has one Gram, split where rows now tell them apart."""
         if not len(rows):
             return self._solve()
-        phi = self._features(vectors_of(rows, "ridge"))
+        phi = self._features(rows)
         seen = np.isfinite(rows.scores)
         alike: dict[bytes, list[int]] = {}
         for column in range(len(rows.experts)):
@@ -168,6 +181,14 @@ class Ridge:
                 grams.append(fresh.only([columns.index(column) for column in new]))
         self._grams = tuple(grams)
         return self._solve()
+
+    def _say(self) -> tuple[Matrix, Matrix]:
+        """Each expert's share of all rows that were learnt from, and how much its own regression counts beside its mean
+        and the difficulty that all share. Shape (e,) each."""
+        rows = np.zeros(len(self._experts), np.float32)
+        for solution in self._solutions:
+            rows[list(solution.columns)] = solution.rows
+        return rows / rows.sum(), np.minimum(rows / np.float32(self._options.enough), 1)
 
     def _solve(self) -> None:
         self._solutions = tuple(solve(gram) for gram in self._ready())

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from experts.language import Card
 from experts.protocols import Encoder, Vectors
 from router.estimators import _files
-from router.estimators._evidence import Floats, Ints, beside, effects, estimates, known_rows, merged, vectors_of
+from router.estimators._evidence import Floats, Ints, effects, estimates, joining, known_rows, merged, vectors_of
 from router.estimators._shrink import Shrinkage, best_shrinkage, cells
 from router.estimators._sparse import scatter
 from router.outcomes import Outcomes
@@ -83,9 +83,8 @@ class Skills:
             self._sums, self._counts = self._sums + sums, self._counts + counts
 
     def add(self, card: Card, outcomes: Outcomes) -> None:
-        rows = known_rows(outcomes.for_experts([card.name]))
+        rows, self._effects = joining(self._effects, self._experts, card.name, outcomes, self.estimate)
         self._experts = (*self._experts, card.name)
-        self._effects = beside(self._effects, effects(rows))
         sums, counts = self._tally(rows) if self._words else (np.zeros((0, 1)), np.zeros((0, 1)))
         self._sums, self._counts = np.hstack([self._sums, sums]), np.hstack([self._counts, counts])
 

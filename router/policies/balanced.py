@@ -1,8 +1,9 @@
 """`balanced`, the default: quality minus the price of cost, latency and load; the best single expert when in doubt.
 
 It leaves the best single expert (`Estimates.default`) only for one whose score is ahead by more than `caution`
-standard deviations of the difference: the safe policy improvement of a router that must never be worse than always
-asking that expert (the test of LLMRouterBench, arXiv 2601.07206, that most routers fail).
+standard deviations of the difference, and counts a lead in quality only where leads of that size have paid on held-out
+outcomes (`Estimates.margins`): the safe policy improvement (Thomas et al., ICML 2015) of a router that must never be
+worse than always asking that expert (the test of LLMRouterBench, arXiv 2601.07206, that most routers fail).
 
 Prices are in quality: `lambda` is how much expected quality one gives up to pay nothing rather than the dearest
 allowed expert's price of this very query, so that it means the same whatever the currency of the prices, and never
@@ -11,6 +12,7 @@ outweighs a difference in quality larger than itself.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -50,13 +52,23 @@ class Options(BaseModel):
         )
 
 
+def proven(estimates: Estimates) -> Estimates:
+    """The estimates with leads on the default that are within their margin taken off; prices still tell them apart."""
+    if estimates.default < 0 or not any(estimates.margins):
+        return estimates
+    quality, base = estimates.quality, estimates.quality[:, estimates.default][:, None]
+    lead = quality - base
+    within = (lead > 0) & (lead <= np.asarray(estimates.margins, np.float32))
+    return replace(estimates, quality=np.where(within, base, quality))
+
+
 class Balanced:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._prices = options.prices
 
     def decide(self, estimates: Estimates, situation: Situation) -> list[Choice]:
-        scores = score(estimates, situation, self._prices)
+        scores = score(proven(estimates), situation, self._prices)
         order, counts = ranked(scores)
         first = [columns[0] if count else -1 for columns, count in zip(order, counts, strict=True)]
         safe, gain, doubt = self._against_default(estimates, scores, np.asarray(first, np.int64), allowed(situation))

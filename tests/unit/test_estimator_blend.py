@@ -98,7 +98,7 @@ def test_a_new_expert_takes_the_queries_that_its_card_promises_and_no_others_kno
     blend = build(Options(), Parts(ENCODER))
     blend.fit(CARDS[:2], facts(topics, random.random((600, 2)) < chance))
     blend.add(CARDS[2], Outcomes.empty(("c",)))
-    queries = Queries(["maps", "maths", "poems"], near(["maps", "maths", "poems"], 3))
+    queries = Queries(["maps 7", "maths 7", "poems 7"], near(["maps", "maths", "poems"], 3))
     assert choose(blend, queries) == [2, 0, 1]
     found = blend.estimate(queries)
     assert found.uncertainty[0, 2] > found.uncertainty[1, 0]

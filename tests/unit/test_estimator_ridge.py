@@ -33,7 +33,7 @@ def together(first: Outcomes, second: Outcomes) -> Outcomes:
     tables = {key: np.concatenate([getattr(first, key), getattr(second, key)])
               for key in ("scores", "tokens", "cost_usd", "latency_ms", "vectors")}  # fmt: skip
     blank = ("",) * (len(first) + len(second))
-    return Outcomes(first.ids + second.ids, blank, blank, blank, EXPERTS, **tables)
+    return Outcomes(first.ids + second.ids, blank, blank, first.texts + second.texts, EXPERTS, **tables)
 
 
 def ridge(outcomes: Outcomes, cards: Sequence[Card] = CARDS) -> Ridge:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,13 @@ def test_spares_are_the_next_best_in_order() -> None:
 def test_a_wrong_preset_names_the_option() -> None:
     with pytest.raises(ConfigError, match=r"balanced\.preset: .*'cheap', 'balanced' or 'best'"):
         open_policy("balanced", {"preset": "dear"})
+
+
+def test_a_lead_of_a_size_that_has_not_paid_is_not_counted_and_prices_still_are() -> None:
+    policy, found = open_policy("balanced", {"caution": 0}), one([0.2, 0.6, 0.7])
+    assert policy.decide(found, where())[0].seats == (2,)
+    held = replace(found, margins=(0.15, 0.15, 0.15))
+    assert policy.decide(held, where())[0].seats == (1,)
+    assert policy.decide(replace(found, margins=(0.15, 0.15, 0.05)), where())[0].seats == (2,)
+    cheaper = open_policy("balanced", {"caution": 0, "lambda": 0.5})
+    assert cheaper.decide(replace(one([0.55, 0.6, 0.7]), margins=(1.0, 1.0, 1.0)), where())[0].seats == (0,)
