@@ -13,10 +13,6 @@ MADE        := $(VENV)/.made
 SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
-# Failed in the last whole run, still to be mended; `make test` runs them.
-KNOWN_TO_FAIL := \
-  tests/unit/test_estimator_ridge.py::test_few_outcomes_at_a_time_add_up_to_categories
-
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint bench docs lock clean
 
@@ -34,7 +30,7 @@ test: lint ## lint, types, import contracts and all tests
 	$(PYTEST) tests/integration tests/e2e
 
 check: lint ## lint, unit tests, and the gateway against real clients: the part of `make test` that CI runs for now
-	$(PYTEST) -n 2 tests/unit $(KNOWN_TO_FAIL:%=--deselect %)
+	$(PYTEST) -n 2 tests/unit
 	$(PYTEST) tests/integration/test_gateway.py tests/integration/test_clients.py tests/integration/test_registry_in_force.py
 
 lint: $(TEST_READY) ## ruff, pyright and the import contracts

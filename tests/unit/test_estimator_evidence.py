@@ -63,7 +63,7 @@ def world(seed: int, rows: int, newcomer: float) -> Outcomes:
     """Half of the rows are hard for all; experts a, b, c differ little; d is `newcomer` better than b."""
     random = np.random.default_rng(seed)
     hard = random.random((rows, 1)) < 0.5
-    chance = np.where(hard, 0.25, 0.85) + [0.05, 0.0, -0.05, newcomer]
+    chance = np.where(hard, 0.25, 0.85) + np.array([0.05, 0.0, -0.05, newcomer])
     return outcomes(random.random((rows, 4)) < chance, "abcd")
 
 
