@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from experts.language import Card
 from router.estimators._abstain import NEVER, margin
@@ -11,11 +14,11 @@ from router.estimators._evidence import effects, joining
 from router.estimators._surface import WIDTH, surface
 from router.estimators.blend import Options, build
 from router.outcomes import Outcomes
-from router.plan import Estimates, Matrix, Queries
+from router.plan import Estimates, Queries
 from router.protocols import Parts
 
 
-def outcomes(scores: Matrix, experts: str) -> Outcomes:
+def outcomes(scores: NDArray[Any], experts: str) -> Outcomes:
     n = len(scores)
     nothing, blank = np.full_like(scores, np.nan), ("",) * n
     vectors = np.random.default_rng(5).standard_normal((n, 8)).astype(np.float32)
