@@ -14,7 +14,7 @@ SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint bench docs lock clean
+.PHONY: help install demo test lint bench docs lock clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,10 +28,6 @@ test: lint ## lint, types, import contracts and all tests
 	$(PYTEST) -n 2 tests/unit
 	$(PYTEST) -n 2 tests/contract tests/property
 	$(PYTEST) tests/integration tests/e2e
-
-check: lint ## lint, unit tests, and the gateway against real clients: the part of `make test` that CI runs for now
-	$(PYTEST) -n 2 tests/unit
-	$(PYTEST) tests/integration/test_gateway.py tests/integration/test_clients.py tests/integration/test_registry_in_force.py
 
 lint: $(TEST_READY) ## ruff, pyright and the import contracts
 	$(BIN)/ruff check .
