@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from router.estimators._evidence import Floats
+from router.estimators._evidence import CONFIDENCE, Floats
 
 NEVER = 1.0
 """A lead in quality that no expert has: quality is 0 to 1."""
 MARGINS = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16)
-CONFIDENCE = 1.645
-"""Standard errors below the measured gain: a one-sided bound of 95 %."""
 FEWEST = 30
-"""Rows on which another expert leads and both have scores. With fewer, or where most rows have not both, nothing is
-known, and nothing is withheld."""
+"""Rows on which another expert leads and both have scores; with fewer nothing is known, and nothing is withheld."""
 
 
 def margin(guess: Floats, scores: Floats, best: int) -> float:
@@ -30,7 +27,7 @@ def margin(guess: Floats, scores: Floats, best: int) -> float:
     lead = guess[rows, first] - guess[:, best]
     use = np.isfinite(gain)
     gain, lead = gain[use], lead[use]
-    if (lead > 0).sum() < FEWEST or 2 * use.sum() < len(use):
+    if (lead > 0).sum() < FEWEST:
         return 0.0
     return next((least for least in MARGINS if _bound(np.where(lead > least, gain, 0.0)) > 0), NEVER)
 

@@ -75,6 +75,19 @@ def effects(outcomes: Outcomes) -> Effects:
     return Effects(mean, error, count, column_means(outcomes.tokens), column_means(outcomes.latency_ms), raw)
 
 
+CONFIDENCE = 1.645
+"""Standard errors of a one-sided bound of 95 %."""
+
+
+def successor(known: Effects, default: int) -> int:
+    """Whom to fall back on after more evidence: the one before, unless another is ahead beyond doubt. -1: nobody."""
+    best = known.best
+    if default < 0 or best < 0:
+        return best
+    doubt = CONFIDENCE * float(np.hypot(known.error[best], known.error[default]))
+    return best if known.mean[best] - known.mean[default] > doubt else default
+
+
 def _two_way(filled: Floats, seen: NDArray[np.bool_]) -> Floats:
     """Column effects of least squares on `column + row` where cells are missing, the rows solved for in closed form.
 

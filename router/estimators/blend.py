@@ -26,6 +26,7 @@ from experts.protocols import Vectors
 from router.estimators import _files, open_estimator
 from router.estimators._abstain import margin
 from router.estimators._evidence import (
+    Effects,
     Floats,
     Ints,
     effects,
@@ -34,6 +35,7 @@ from router.estimators._evidence import (
     joining,
     known_rows,
     merged,
+    successor,
     vectors_of,
 )
 from router.estimators.cards import texts_of
@@ -46,13 +48,15 @@ DEFAULT_MEMBERS: Mapping[str, Mapping[str, Any]] = {"clusters": {}, "ridge": {}}
 
 class Options(BaseModel):
     """`members`: estimators and their options; `folds` of the stacking; `enough`: outcomes below which members are
-    averaged, not stacked; `thin`: how many outcomes an expert's card is worth."""
+    averaged, not stacked; `thin`: how many outcomes an expert's card is worth; `measured`: the share of the rows that
+    must hold an expert's score before leads are withheld from it, or on it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     members: Mapping[str, Mapping[str, Any]] = DEFAULT_MEMBERS
     folds: int = Field(default=5, ge=2)
     enough: int = Field(default=60, ge=10)
     thin: float = Field(default=50.0, gt=0)
+    measured: float = Field(default=0.5, ge=0, le=1)
 
 
 @runtime_checkable
@@ -80,6 +84,7 @@ class Blend:
         self._difficulty = self._specialty = np.zeros(len(self._members))
         self._promise = 1.0
         self._margins: Floats = np.zeros(0)
+        self._default = -1
 
     @property
     def uses_vectors(self) -> bool:
@@ -91,6 +96,7 @@ class Blend:
         self._cards.fit(self._readable(cards), rows)
         self._difficulty = self._specialty = np.full(len(self._members), 1 / max(len(self._members), 1))
         self._promise, self._margins = 1.0, np.zeros(len(self._names))
+        self._default = self._effects.best
         if len(rows) < self._options.enough:
             for member in self._members.values():
                 member.fit(cards, rows)
@@ -104,7 +110,10 @@ class Blend:
         self._difficulty = _stack(shared, aim_shared)
         self._specialty = _stack(special, aim_special)
         self._promise = self._worth_of_cards(rows, aim_special)
-        self._margins[:] = margin(self._combined(held), scores, self._effects.best)
+        often, best = np.isfinite(scores).mean(0) >= self._options.measured, self._default
+        if often[best]:
+            place = int(often[:best].sum())
+            self._margins[often] = margin(self._combined(held)[:, often], scores[:, often], place)
 
     def update(self, outcomes: Outcomes) -> None:
         rows = known_rows(outcomes.for_experts(self._names))
@@ -112,16 +121,22 @@ class Blend:
             return
         for member in self._members.values():
             member.update(rows)
-        self._effects = merged(self._effects, effects(rows))
+        self._grown(merged(self._effects, effects(rows)))
 
     def add(self, card: Card, outcomes: Outcomes) -> None:
-        best = self._effects.best
         _, grown = joining(self._effects, self._names, card.name, outcomes, self.estimate)
         for member in self._members.values():
             member.add(card, outcomes)
         self._cards.add(self._readable([card])[0], outcomes)
-        self._names, self._effects = (*self._names, card.name), grown
-        self._margins = np.append(self._margins, 0.0) if grown.best == best else np.zeros(len(self._names))
+        self._names, self._margins = (*self._names, card.name), np.append(self._margins, 0.0)
+        self._grown(grown)
+
+    def _grown(self, known: Effects) -> None:
+        """More evidence: another expert may be the one to fall back on; of leads on that one nothing is known yet."""
+        self._effects, before = known, self._default
+        self._default = successor(known, before)
+        if self._default != before:
+            self._margins = np.zeros(len(self._names))
 
     def estimate(self, queries: Queries) -> Estimates:
         promise = self._cards.estimate(queries)
@@ -136,7 +151,7 @@ class Blend:
         quality = trust * measured + (1 - trust) * card
         spread = np.mean([guess.uncertainty for guess in guesses], axis=0)
         doubt = np.hypot(trust * spread, (1 - trust) * promise.uncertainty)
-        found = estimates(self._names, quality, doubt, self._effects, self._notes())
+        found = estimates(self._names, quality, doubt, self._effects, self._notes(), default=self._default)
         return replace(found, margins=tuple(self._margins.tolist()))
 
     def _parts_of(self, guesses: Sequence[Matrix | Floats]) -> tuple[Floats, Floats, Floats]:
@@ -167,7 +182,8 @@ class Blend:
     def save(self, folder: Path) -> None:
         arrays = {"difficulty": self._difficulty, "specialty": self._specialty, "margins": self._margins,
                   **_files.arrays_of(self._effects)}  # fmt: skip
-        state = {"experts": self._names, "members": list(self._members), "promise": self._promise}
+        state = {"experts": self._names, "members": list(self._members), "promise": self._promise,
+                 "default": self._default}  # fmt: skip
         _files.write(folder, "blend", state, arrays)
         for name, member in (*self._members.items(), ("cards", self._cards)):
             member.save(folder / name)
@@ -175,6 +191,7 @@ class Blend:
     def load(self, folder: Path) -> None:
         state, arrays = _files.read(folder, "blend")
         self._names, self._promise = tuple(state["experts"]), float(state["promise"])
+        self._default = int(state["default"])
         self._difficulty, self._specialty = arrays["difficulty"], arrays["specialty"]
         self._margins = arrays["margins"]
         self._effects = _files.effects_of(arrays)

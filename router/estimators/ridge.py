@@ -38,8 +38,8 @@ from router.protocols import Parts
 class Options(BaseModel):
     """`features`: `relu` for `width` random ones, `linear` for the vector itself; `surface`: how much the text's looks
     (length, digits, symbols) weigh beside its meaning, nothing where most outcomes keep no text; `fewest`: outcomes
-    below which an expert has no regression of its own; `enough`: outcomes from which that regression alone counts,
-    below them its mean and what all find easy too."""
+    below which an expert has no regression of its own; `enough`: outcomes from which that regression alone counts;
+    with fewer, where others have more, its mean and what all find easy count too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     features: Literal["relu", "linear"] = "relu"
@@ -77,7 +77,7 @@ class Ridge:
         """
         self.fit(cards, outcomes)
         rows = outcomes.for_experts(self._experts)
-        out = np.repeat(self._effects.mean[None, :], len(rows), axis=0)
+        apart = np.zeros(rows.scores.shape)
         phi = self._features(rows)
         for gram, solution in zip(self._ready(), self._solutions, strict=True):
             columns = list(gram.columns)
@@ -89,8 +89,10 @@ class Ridge:
                 if rest.rows < self._options.fewest:
                     continue
                 weights, offset, centre = weights_at(rest, solution.strength)
-                out[np.ix_(mine, columns)] = offset + (phi[mine, :-1] - centre) @ weights
-        return out
+                apart[np.ix_(mine, columns)] = (
+                    offset + (phi[mine, :-1] - centre) @ weights - self._effects.mean[columns]
+                )
+        return self._effects.mean + self._shared(apart)
 
     def update(self, outcomes: Outcomes) -> None:
         rows = known_rows(outcomes.for_experts(self._experts))
@@ -118,8 +120,7 @@ class Ridge:
                 variance = (along**2) @ solution.stretch + beyond * solution.rest
                 apart[:, columns] = solution.offset + off @ solution.weights - quality[:, columns]
                 doubt[:, columns] = np.sqrt(variance[:, None] * solution.noise) + self._effects.error[columns]
-            rows, say = self._say()
-            quality += say * apart + (1 - say) * (apart @ rows)[:, None]
+            quality += self._shared(apart)
         note = f"ridge on {self._options.features} features, {len(self._grams)} set(s) of rows"
         return estimates(self._experts, quality, doubt, self._effects, (note,))
 
@@ -182,13 +183,22 @@ class Ridge:
         self._grams = tuple(grams)
         return self._solve()
 
-    def _say(self) -> tuple[Matrix, Matrix]:
-        """Each expert's share of all rows that were learnt from, and how much its own regression counts beside its mean
-        and the difficulty that all share. Shape (e,) each."""
-        rows = np.zeros(len(self._experts), np.float32)
+    def _shared(self, apart: Any) -> Any:
+        """Regressions' differences from the means (n, e); an expert with few rows is drawn toward what all share.
+
+        That is the mean difference of the others, weighted by their rows, as far as it can be told from what sets them
+        apart: not at all with one other expert, nearly whole with many.
+        """
+        rows = np.zeros(len(self._experts), apart.dtype)
         for solution in self._solutions:
             rows[list(solution.columns)] = solution.rows
-        return rows / rows.sum(), np.minimum(rows / np.float32(self._options.enough), 1)
+        say = np.minimum(rows / max(min(self._options.enough, float(rows.max(initial=0))), 1.0), 1).astype(apart.dtype)
+        if (say == 1).all():
+            return apart
+        others = np.maximum(rows.sum() - rows, 1e-6)
+        count = np.maximum(others**2 / np.maximum((rows**2).sum() - rows**2, 1e-6), 1)
+        level = ((apart @ rows)[:, None] - apart * rows) / others * ((count - 1) / (count + 1))
+        return say * apart + (1 - say) * level.astype(apart.dtype)
 
     def _solve(self) -> None:
         self._solutions = tuple(solve(gram) for gram in self._ready())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from experts.language import Card
 from router.estimators._abstain import NEVER, margin
-from router.estimators._evidence import effects, joining
+from router.estimators._evidence import effects, joining, successor
 from router.estimators._surface import WIDTH, surface
 from router.estimators.blend import Options, build
 from router.outcomes import Outcomes
@@ -43,7 +43,7 @@ def test_small_leads_that_mislead_beside_large_ones_that_pay_get_a_margin_betwee
     assert 0.03 < margin(guess, (random.random((6000, 2)) < chance).astype(float), 0) < 0.3
 
 
-def test_where_hardly_any_row_has_both_scores_nothing_is_withheld() -> None:
+def test_where_no_row_has_both_scores_nothing_is_withheld() -> None:
     guess = np.tile([0.5, 0.7], (300, 1))
     scores = np.full((300, 2), np.nan)
     scores[np.arange(300), np.arange(300) % 2] = 0.0
@@ -118,3 +118,11 @@ def test_how_a_text_looks_does_not_depend_on_its_company_and_an_unkept_text_look
     np.testing.assert_array_equal(together[1], surface([texts[1]])[0])
     assert not together[2].any()
     assert not np.allclose(together[0], together[1])
+
+
+def test_the_expert_to_fall_back_on_changes_only_beyond_doubt() -> None:
+    random = np.random.default_rng(9)
+    few, many = (effects(outcomes(random.random((n, 2)) < [0.6, 0.68], "ab")) for n in (60, 6000))
+    assert successor(few, -1) == few.best
+    assert successor(few, 0) == 0
+    assert successor(many, 0) == 1
