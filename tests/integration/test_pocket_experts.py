@@ -139,7 +139,7 @@ async def test_vllms_own_fields_pass_both_ways(
 ) -> None:
     served = await pocket_gateway(start, monkeypatch, pocket_server.url)
     reply = await served.chat(
-        "What is the capital of Peru?", model="pocket-geo", temperature=0, logprobs=True, top_logprobs=3, n=2,
+        "What is the capital of Peru?", model="pocket-geo", temperature=0.5, logprobs=True, top_logprobs=3, n=2,
         return_token_ids=True, seed=1,
     )  # fmt: skip
     body = await reply.json()
