@@ -52,14 +52,18 @@ class Options(BaseModel):
         )
 
 
-def proven(estimates: Estimates) -> Estimates:
-    """The estimates with leads on the default that are within their margin taken off; prices still tell them apart."""
+def proven(estimates: Estimates) -> tuple[Estimates, list[int]]:
+    """The estimates with leads on the default that are within their margin taken off; prices still tell them apart.
+
+    And for every row the column whose lead was taken off, the largest if there were several, -1 where none was.
+    """
     if estimates.default < 0 or not any(estimates.margins):
-        return estimates
+        return estimates, [-1] * len(estimates.quality)
     quality, base = estimates.quality, estimates.quality[:, estimates.default][:, None]
     lead = quality - base
     within = (lead > 0) & (lead <= np.asarray(estimates.margins, np.float32))
-    return replace(estimates, quality=np.where(within, base, quality))
+    largest = np.where(within.any(1), np.where(within, lead, -1).argmax(1), -1)
+    return replace(estimates, quality=np.where(within, base, quality)), largest.tolist()
 
 
 class Balanced:
@@ -68,7 +72,8 @@ class Balanced:
         self._prices = options.prices
 
     def decide(self, estimates: Estimates, situation: Situation) -> list[Choice]:
-        scores = score(proven(estimates), situation, self._prices)
+        counted, withheld = proven(estimates)
+        scores = score(counted, situation, self._prices)
         order, counts = ranked(scores)
         first = [columns[0] if count else -1 for columns, count in zip(order, counts, strict=True)]
         safe, gain, doubt = self._against_default(estimates, scores, np.asarray(first, np.int64), allowed(situation))
@@ -88,6 +93,12 @@ class Balanced:
                     if keep
                     else f"{names[best]} is expected at {quality[row, best]:.2f}, ahead of {names[safe[row]]}, the "
                     f"best single expert, by {gain[row]:.3f} (uncertainty {doubt[row]:.3f})"
+                )
+            elif best == safe[row] and withheld[row] >= 0:
+                chosen, other = best, withheld[row]
+                reason = (
+                    f"{names[best]} is the best single expert; {names[other]} is expected to be ahead by "
+                    f"{quality[row, other] - quality[row, best]:.3f}, and leads of that size have not paid"
                 )
             else:
                 chosen = best

@@ -83,6 +83,7 @@ def test_a_lead_of_a_size_that_has_not_paid_is_not_counted_and_prices_still_are(
     assert policy.decide(found, where())[0].seats == (2,)
     held = replace(found, margins=(0.15, 0.15, 0.15))
     assert policy.decide(held, where())[0].seats == (1,)
+    assert "bold is expected to be ahead by 0.100" in policy.decide(held, where())[0].reason
     assert policy.decide(replace(found, margins=(0.15, 0.15, 0.05)), where())[0].seats == (2,)
     cheaper = open_policy("balanced", {"caution": 0, "lambda": 0.5})
     assert cheaper.decide(replace(one([0.55, 0.6, 0.7]), margins=(1.0, 1.0, 1.0)), where())[0].seats == (0,)
