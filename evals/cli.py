@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evals import joining_cli
+from evals import joining_cli, tuning_cli
 from evals.cli_options import (
     DEFAULT_MODEL,
     DEFAULT_RUNTIME,
@@ -177,4 +177,6 @@ def mount_live() -> None:
 
 app.command("onboarding")(joining_cli.onboarding)
 app.command("stability")(joining_cli.stability)
+app.command("fleet")(tuning_cli.fleet)
+app.command("tune")(tuning_cli.tune)
 mount_live()
