@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import LlamaForCausalLM
 
-from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
+from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue, encode
 
 LONGEST = 160
 """Most characters of an answer; the longest worked answer has about 140."""
@@ -51,3 +51,15 @@ def replies(model: Any, prompts: Sequence[str], batch: int = 160, longest: int =
             ended = row.index(IDS[END]) if IDS[END] in row else None
             said[index] = Reply(decode(row[:ended]), len(row) if ended is None else ended + 1)
     return [said[index] for index in range(len(prompts))]
+
+
+@torch.inference_mode()
+def margin(model: Any, prompt: str, said: str, one: str, other: str) -> float:
+    """By how many logits the model prefers the character that `one` has after `said` to the one that `other` has.
+
+    Where a text ends, the end mark counts.
+    """
+    ids = [*dialogue(prompt.strip())[0], *encode(said)]
+    after = [encode(text[len(said) : len(said) + 1]) or [IDS[END]] for text in (one, other)]
+    logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+    return float(logits[after[0][0]] - logits[after[1][0]])
