@@ -12,7 +12,6 @@ from urllib.request import Request, urlopen
 
 from experts.pocket.questions import SKILLS, questions
 
-
 TIE = 1e-3
 """Logits; float32 kernels of one model differ by about 1e-5."""
 
