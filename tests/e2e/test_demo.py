@@ -141,7 +141,11 @@ def test_a_gateway_that_ends_is_said_with_its_last_words(registry: Path, tmp_pat
 
 def test_make_demo_runs_this_command() -> None:
     made = subprocess.run(
-        ["make", "-n", "demo", "ONCE=1", "ARGS=--port 9"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "demo", "ONCE=1", "ARGS=--port 9"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert made.stdout.splitlines()[-1].endswith("consilium up --pocket --logs .demo --die-with-parent --once --port 9")
 
