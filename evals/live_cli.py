@@ -169,7 +169,8 @@ def ope(
     """Judge a policy before it ships, on rated decisions of the log: what would it have earned?
 
     The registry, its fitted router and --policy say what is judged; the log's propensities make it fair, wherever the
-    route explored (`explore: 0.05` in its manifest). The exit status is 1 where the gain's interval is all below zero.
+    route explored (`explore: 0.05` in its manifest). The exit status is 1 where the gain's interval is all below zero
+    and enough decisions were explored to rely on it.
 
     [bold]Examples[/]
 
@@ -184,7 +185,7 @@ def ope(
         print_json({"route": route, "policy": policy, **found.json()})
     else:
         show_evaluation(found)
-    if found.gain.high < 0:
+    if found.telling and found.gain.high < 0:
         raise no()
 
 

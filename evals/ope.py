@@ -32,6 +32,8 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 1_000
 WHOLE = 0.999999
+FEWEST_EXPLORED = 10
+"""Explored decisions below which the bootstrap has not seen what exploring costs, and its interval is too narrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ class Value(NamedTuple):
 class Evaluation:
     """What the target would have earned, beside what was earned (`logged`).
 
-    `gain` is doubly robust minus logged, paired. `effective` is Kish's effective sample size of the weights;
-    `unsupported` the share of decisions whose target choice could not have been made; `skipped` says how many decisions
-    could not be used, and why.
+    `gain` is doubly robust minus logged, paired; what exploration costs is in both, so it is told only when enough
+    decisions were `explored` (drawn against the odds): `telling`. `effective` is Kish's effective sample size of the
+    weights; `unsupported` the share of decisions whose target choice could not have been made; `skipped` says how many
+    decisions could not be used, and why.
     """
 
     n: int
@@ -82,10 +85,16 @@ class Evaluation:
     largest_weight: float
     unsupported: float
     agrees: float
+    explored: int
     skipped: Mapping[str, int]
 
+    @property
+    def telling(self) -> bool:
+        """Whether the interval of `gain` can be relied on."""
+        return self.explored >= FEWEST_EXPLORED
+
     def json(self) -> dict[str, Any]:
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {field.name: getattr(self, field.name) for field in fields(self)} | {"telling": self.telling}
         return {name: value._asdict() if isinstance(value, Value) else value for name, value in found.items()}
 
 
@@ -127,7 +136,8 @@ def evaluate(
     return Evaluation(
         n, *values, effective=round(float(weights.sum()) ** 2 / square, 2) if square else 0.0,
         largest_weight=round(float(weights.max()), 4), unsupported=round(float(np.mean(~logged.supported)), 4),
-        agrees=round(float(np.mean(logged.target > 0.5)), 4), skipped=dict(skipped or {}),
+        agrees=round(float(np.mean(logged.target > 0.5)), 4),
+        explored=int(np.sum(logged.propensities <= 0.5)), skipped=dict(skipped or {}),
     )  # fmt: skip
 
 

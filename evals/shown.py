@@ -67,6 +67,10 @@ def show_evaluation(found: Evaluation) -> None:
     console.print(table)
     console.print(f"{found.n} rated decisions, worth {found.effective:.0f} of the judged policy's own; largest weight "
                   f"{found.largest_weight:.1f}; it agrees with {found.agrees:.0%} of the choices")  # fmt: skip
+    if not found.telling:
+        console.print(
+            f"[yellow]{found.explored} decisions were explored: too few to tell a gain from chance, gather more[/]"
+        )
     if found.unsupported:
         console.print(
             f"[yellow]for {found.unsupported:.0%} of the decisions its choice had no chance of being made: there these "

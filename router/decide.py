@@ -92,6 +92,7 @@ class Decider:
         digest, tokens = digest_of(texts), prompt_tokens(query)
         key = (
             route.name, route.epoch, preset, allowed, state, digest, query.needs, int(tokens) >> 6, query.max_tokens,
+            _too_small(route, tokens + (query.max_tokens or 0)),
         )  # fmt: skip
         known = self._plans.get(key)
         if known is not None:
@@ -127,6 +128,11 @@ class Decider:
         return steps, loads
 
 
+def _too_small(route: Route, tokens: float) -> int:
+    """How many experts have a shorter context: which ones those are follows from their number."""
+    return sum(card.context is not None and tokens > card.context for card in route.cards)
+
+
 def decide(
     route: Route, query: Query, queries: Queries, loads: Sequence[Load], *, preset: str = "",
     allowed: frozenset[str] | None = None,
@@ -137,7 +143,7 @@ def decide(
     names = route.names
     left = [name for name in names if name not in excluded]
     if route.estimator is None or len(left) == 1:
-        spares = _spares(route, left[1:], excluded)
+        spares = _spares(route, left[:1], left[1:], excluded)
         why = "the only expert of the route" if len(names) == 1 else "the only expert left by the constraints"
         return Plan(
             route.name, route.composer_name, (Seat(left[0]),), spares, "only",
@@ -210,17 +216,20 @@ def _plan(
     return Plan(
         route.name, choice.composer if len(choice.seats) > 1 else route.composer_name,
         tuple(Seat(names[i], share) for i in choice.seats),
-        _spares(route, [names[i] for i in choice.spares], excluded),
+        _spares(
+            route, [names[i] for i in choice.seats], [names[i] for i in choice.spares], excluded
+        ),
         f"{route.policy_name}:{preset}" if preset else route.policy_name, choice.reason, quality[first],
         tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version,
     )  # fmt: skip
 
 
-def _spares(route: Route, ranked: Sequence[str], excluded: Mapping[str, str]) -> tuple[str, ...]:
-    """The next best, or those that the manifest names; never one that a constraint rules out."""
+def _spares(route: Route, seats: Sequence[str], ranked: Sequence[str], excluded: Mapping[str, str]) -> tuple[str, ...]:
+    """The next best, or those that the manifest names; never a seat, nor one that a constraint rules out."""
+    out = {*excluded, *seats}
     if isinstance(route.spares, tuple):
-        return tuple(name for name in route.spares if name not in excluded)
-    return tuple(name for name in ranked if name not in excluded)[: route.spares]
+        return tuple(name for name in route.spares if name not in out)
+    return tuple(name for name in ranked if name not in out)[: route.spares]
 
 
 def digest_of(texts: Sequence[str]) -> bytes:

@@ -31,7 +31,7 @@ def explored(plan: Plan, experts: Sequence[str], share: float, decision_id: str)
     drawn = usable[min(int(draw / each), len(usable) - 1)]
     if drawn == plan.expert:
         return replace(plan, propensity=1 - share + each)
-    spares = (plan.expert, *(name for name in plan.spares if name != drawn))[: len(plan.spares)]
+    spares = (plan.expert, *(name for name in plan.spares if name not in (drawn, plan.expert)))[: len(plan.spares)]
     return replace(
         plan, seats=(Seat(drawn),), spares=spares, propensity=each,
         reason=f"exploration asks {drawn} ({share:.1%} of the traffic is explored); {plan.reason}",

@@ -105,11 +105,11 @@ class Blend:
         held = [self._crossfit(member, cards, rows, folds) for member in self._members.values()]
         scores = rows.scores.astype(np.float64)
         mean = self._effects.mean
-        shared, special = zip(*(_split(table - mean, np.isfinite(scores)) for table in held), strict=True)
-        aim_shared, aim_special = _split(scores - mean, np.isfinite(scores))
-        self._difficulty = _stack(shared, aim_shared)
-        self._specialty = _stack(special, aim_special)
-        self._promise = self._worth_of_cards(rows, aim_special)
+        known = np.broadcast_to(self._effects.count > 0, scores.shape)
+        levels, contrasts = zip(*(_split(table - mean, known) for table in held), strict=True)
+        design = [*(np.broadcast_to(level, scores.shape) for level in levels), *contrasts]
+        self._difficulty, self._specialty = np.split(_stack(design, scores - mean), 2)
+        self._promise = self._worth_of_cards(rows, _split(scores - mean, np.isfinite(scores))[1])
         often, best = np.isfinite(scores).mean(0) >= self._options.measured, self._default
         if often[best]:
             place = int(often[:best].sum())
@@ -236,7 +236,8 @@ def _split(table: Floats, seen: Any) -> tuple[Floats, Floats]:
 
 
 def _stack(parts: Sequence[Floats], aim: Floats) -> Floats:
-    """Non-negative weights of least squares."""
+    """Non-negative weights of least squares over all cells that were measured, however few of a row: one score a row is
+    what feedback gives. Where every row is whole, levels and contrasts are orthogonal and weighed as if apart."""
     from scipy import optimize
 
     keep = np.isfinite(aim).ravel()

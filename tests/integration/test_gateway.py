@@ -396,3 +396,21 @@ async def test_hard_constraints(start: Start, upstreams: Upstreams) -> None:
     error = (await reply.json())["error"]
     assert (reply.status, error["code"]) == (400, "no_candidate")
     assert "does not take audio" in error["message"]
+
+
+async def test_a_remembered_decision_does_not_outgrow_an_experts_context(start: Start) -> None:
+    """The system message is no part of what is routed on, and yet it has to fit."""
+    served = await start(TWO.replace("text: Roses are red.", "text: Roses are red.\ncontext: 100"))
+    for length, left in ((270, {}), (450, {"poet"}), (270, {})):
+        told = [{"role": "system", "content": "x" * length}, {"role": "user", "content": "hello"}]
+        reply = await served.post(f"{served.url}/v1/route", json={"messages": told, "max_tokens": 20})
+        found = await reply.json()
+        assert set(found["excluded"]) == set(left), length
+
+
+async def test_an_expert_is_no_spare_for_itself(start: Start) -> None:
+    served = await start(TWO.replace("estimator: prior", "estimator: prior\nspares: [poet, clerk]"))
+    reply = await served.post(f"{served.url}/v1/route", json={"query": "hello"})
+    plan = (await reply.json())["plan"]
+    assert len(plan["spares"]) == 1
+    assert plan["seats"][0]["expert"] not in plan["spares"]

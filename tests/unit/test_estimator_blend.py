@@ -115,6 +115,20 @@ def test_an_expert_asked_only_hard_questions_is_not_held_to_be_weak() -> None:
     assert found.mean[2] > 0.45
 
 
+def test_one_score_a_question_is_enough_to_learn_who_is_good_at_what() -> None:
+    """What feedback gives: whoever answered was rated, nobody else."""
+    random = np.random.default_rng(5)
+    topics = [("maths", "poems")[i] for i in random.integers(0, 2, 400)]
+    truth = np.array([[0.9, 0.2] if topic == "maths" else [0.2, 0.9] for topic in topics])
+    scores = (random.random((400, 2)) < truth).astype(np.float32)
+    scores[np.arange(400), random.integers(0, 2, 400)] = np.nan
+    estimator = build(Options(), Parts(None))
+    estimator.fit([Card("a"), Card("b")], facts(topics, scores))
+    for better, topic in enumerate(("maths", "poems")):
+        found = estimator.estimate(Queries([""] * 40, near([topic] * 40, 9))).quality.mean(0)
+        assert found[better] - found[1 - better] > 0.3, (topic, found)
+
+
 def test_the_notes_say_where_the_estimate_comes_from() -> None:
     random = np.random.default_rng(4)
     blend = build(Options(), Parts(None))

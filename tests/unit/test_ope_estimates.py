@@ -56,6 +56,17 @@ def test_the_gain_is_against_what_was_logged() -> None:
     assert found.effective < found.n
 
 
+def test_traffic_without_exploration_tells_no_gain() -> None:
+    """Every reward 1 and none explored: the estimates of what exploring costs must not pass for a loss."""
+    n = 20
+    same = np.full(n, 0.95)
+    found = evaluate(Logged(np.ones(n), same, same, np.full(n, 0.9), np.full(n, 0.85), np.ones(n, bool)))
+    assert found.gain.high < 0
+    assert not found.telling
+    assert found.json()["telling"] is False
+    assert evaluate(traffic(2000, 3, TRUTH), resamples=2).telling
+
+
 def test_nothing_rated_is_said_with_the_reasons() -> None:
     nothing = np.zeros(0)
     with pytest.raises(ConfigError, match=r"got 0 \(7 not rated\)"):
