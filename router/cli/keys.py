@@ -25,7 +25,8 @@ def new(
 
     [bold]Example[/]
 
-      consilium keys new ci        prints the key, and the entry for the keys file
+      consilium keys new ci                  shows the key, and prints the entry for the keys file
+      consilium keys new ci >> keys.yaml     the entry goes there; the key is only shown
     """
     from router.cli.output import print_json, screen
     from router.keys import hash_of, new_token
@@ -38,6 +39,6 @@ def new(
     import yaml
 
     screen(errors=True).print("The key, shown only now:")
-    typer.echo(token)
+    typer.echo(token, err=True)
     screen(errors=True).print("\nIts entry for the file that `--keys` names:")
     typer.echo(yaml.safe_dump([entry], sort_keys=False), nl=False)

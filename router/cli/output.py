@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from experts.errors import ConsiliumError
 
 
+PIPED = 160
+"""Columns where nobody looks at a terminal: tables whole, for `grep` and files."""
+
+
 class Exit(IntEnum):
     OK = 0
     NO = 1
@@ -23,10 +28,12 @@ class Exit(IntEnum):
 
 
 def screen(*, errors: bool = False) -> Console:
-    """A console on standard output, or on standard error."""
+    """A console on standard output, or on standard error; as wide as the terminal, or `COLUMNS`, or PIPED."""
     from rich.console import Console
 
-    return Console(stderr=errors, highlight=False)
+    stream = sys.stderr if errors else sys.stdout
+    piped = not stream.isatty() and "COLUMNS" not in os.environ
+    return Console(stderr=errors, highlight=False, width=PIPED if piped else None)
 
 
 def print_json(value: Any) -> None:

@@ -94,9 +94,10 @@ def test_a_new_key_comes_with_the_entry_that_admits_it() -> None:
     made = json.loads(consilium("keys", "new", "ci", "--json").stdout)
     assert made["entry"]["hash"] == hash_of(made["key"])
     shown = consilium("keys", "new", "ci")
-    key = shown.stdout.splitlines()[0]
+    key = shown.stderr.splitlines()[1]
     assert f"  hash: {hash_of(key)}" in shown.stdout
-    assert key not in shown.stderr
+    assert shown.stdout.startswith("- name: ci"), "what goes to a keys file is the entry alone"
+    assert key not in shown.stdout
 
 
 def test_only_what_needs_an_export_is_exported() -> None:
