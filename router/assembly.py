@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
+
 from experts.endpoints import Endpoints
 from experts.errors import ConfigError, Problem, RegistryError
 from experts.kinds import module as kind_module
@@ -26,9 +28,9 @@ from router.decide import Route
 from router.embedding import Embedding
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
-from router.plan import Plan, Seat
+from router.plan import Estimates, Plan, Seat
 from router.policies import open_policy
-from router.protocols import Composer, Estimator, Policy
+from router.protocols import Composer, Estimator, Policy, Situation
 from router.protocols import Parts as EstimatorParts
 from router.vectors import VectorCache
 
@@ -177,7 +179,8 @@ class Assembly:
         return Route(
             name=manifest.name, cards=own, experts=tuple(experts[name] for name in names),
             limits=tuple(registry.experts[name].limits.concurrency for name in names),
-            estimator=estimator, embedding=embedding, policies=_policies(manifest), policy_name=manifest.policy.name,
+            estimator=estimator, embedding=embedding,
+            policies=_policies(manifest, names), policy_name=manifest.policy.name,
             composer=open_composer(manifest.composer.name, manifest.composer.options),
             composer_name=manifest.composer.name,
             default=names.index(manifest.default) if manifest.default else -1, spares=manifest.spares,
@@ -243,11 +246,18 @@ def _same_client(old: ExpertManifest, new: ExpertManifest) -> bool:
     return (old.provider, old.options, old.timeouts) == (new.provider, new.options, new.timeouts)
 
 
-def _policies(manifest: RouteManifest) -> dict[str, Policy]:
-    """The route's own policy under the empty name, and the presets that `route:preset` selects."""
+def _policies(manifest: RouteManifest, names: Sequence[str]) -> dict[str, Policy]:
+    """The route's own policy under the empty name, and the presets that `route:preset` selects.
+
+    The own one decides once, on nothing: one that names experts which the route lacks raises ConfigError now.
+    """
     own = manifest.policy
     base = own.options if own.name == "balanced" else {}
     presets = {preset: open_policy("balanced", {**base, "preset": preset}) for preset in PRESETS}
+    policy = open_policy(own.name, own.options)
+    level = np.full((1, len(names)), 0.5, np.float32)
+    nothing = Estimates(tuple(names), level, level, level, level)
+    policy.decide(nothing, Situation(level * 0, level[0] * 0, np.ones(level.shape, bool)))
     return {"": open_policy(own.name, own.options), **presets}
 
 

@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 import pytest
 
+from experts.errors import RegistryError
 from router.keys import Key, Keys
 from tests.integration.conftest import Start, Upstream
 
@@ -414,3 +415,9 @@ async def test_an_expert_is_no_spare_for_itself(start: Start) -> None:
     plan = (await reply.json())["plan"]
     assert len(plan["spares"]) == 1
     assert plan["seats"][0]["expert"] not in plan["spares"]
+
+
+async def test_a_policy_that_names_a_stranger_is_refused_at_the_start(start: Start) -> None:
+    wrong = TWO.replace("estimator: prior", "estimator: prior\npolicy: {name: threshold, strong: poet, weak: nobody}")
+    with pytest.raises(RegistryError, match=r"route auto: .*nobody"):
+        await start(wrong)
