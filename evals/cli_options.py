@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from evals.routing import Progress
+    from evals.routing import Progress, Settings
 
 OutcomesPath = Annotated[
     Path, typer.Option("--outcomes", "-o", metavar="PATH", help="An outcome set: a file or folder, of any known shape.")
@@ -39,6 +39,18 @@ def splits_of(text: str) -> tuple[str, ...]:
     if not found:
         raise ConfigError("splits: expected at least one name, got none")
     return found
+
+
+def settings_of(
+    outcomes: Path, shape: str, fit: str, test: str, encoder: str, runtime: str, threads: int, seed: int
+) -> Settings:
+    """What is fitted and judged on what, with the route's own estimator and policy. Raises ConfigError."""
+    from evals.routing import Settings
+
+    return Settings(
+        outcomes, shape, splits_of(fit), splits_of(test), (), encoder=encoder, runtime=runtime, threads=threads,
+        seed=seed,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,11 +22,11 @@ from evals.cli_options import (
     Threads,
     bars,
     complaints,
-    splits_of,
+    settings_of,
 )
 
 if TYPE_CHECKING:
-    from evals.routing import Settings
+    pass
 
 
 def onboarding(
@@ -65,7 +64,7 @@ def onboarding(
             counts = sorted({int(part) for part in probes.split(",")})
         except ValueError as fault:
             raise ConfigError(f"--probes {probes!r}: expected whole numbers separated by commas") from fault
-        settings = _settings(outcomes, shape, fit, test, encoder, runtime, threads, seed)
+        settings = settings_of(outcomes, shape, fit, test, encoder, runtime, threads, seed)
         with bars() as progress:
             curve = onboard(settings, *_plugs(estimator, policy), expert, counts, progress)
         show(curve, screen())
@@ -103,7 +102,7 @@ def stability(
         from evals.stability import drift, show
         from router.cli.output import no, screen
 
-        settings = _settings(outcomes, shape, fit, test, encoder, runtime, threads, seed)
+        settings = settings_of(outcomes, shape, fit, test, encoder, runtime, threads, seed)
         with bars() as progress:
             found = drift(settings, *_plugs(estimator, policy), expert, data, progress)
         show(found, screen())
@@ -111,24 +110,6 @@ def stability(
             write_json(found.json(), json)
         if limit is not None and 100 * found.unjustified > limit:
             raise no()
-
-
-def _settings(
-    outcomes: Path, shape: str, fit: str, test: str, encoder: str, runtime: str, threads: int, seed: int
-) -> Settings:
-    from evals.routing import Settings
-
-    return Settings(
-        outcomes,
-        shape,
-        splits_of(fit),
-        splits_of(test),
-        (),
-        encoder=encoder,
-        runtime=runtime,
-        threads=threads,
-        seed=seed,
-    )
 
 
 def _plugs(estimator: str | None, policy: str | None) -> tuple[Any, Any]:

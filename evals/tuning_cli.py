@@ -21,6 +21,7 @@ from evals.cli_options import (
     Threads,
     bars,
     complaints,
+    settings_of,
     splits_of,
 )
 
@@ -97,14 +98,11 @@ def tune(
     with complaints():
         from evals.replay import default_of
         from evals.report import write_json
-        from evals.routing import Settings, plugged
+        from evals.routing import plugged
         from evals.tuning import budget, threshold
         from experts.errors import ConfigError
 
-        settings = Settings(
-            outcomes, shape, splits_of(fit), splits_of(test), (), encoder=encoder, runtime=runtime, threads=threads,
-            seed=seed,
-        )  # fmt: skip
+        settings = settings_of(outcomes, shape, fit, test, encoder, runtime, threads, seed)
         plug = plugged(estimator) if estimator else default_of("estimator")
         with bars() as progress:
             match share, strong, weak, cost:

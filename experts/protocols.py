@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,12 +69,6 @@ class Expert(Protocol):
     def load(self) -> Load: ...
 
     async def close(self) -> None: ...
-
-
-class TokenExpert(Protocol):
-    """An expert that takes and gives token ids, for composers that work below the text."""
-
-    async def tokens(self, prompt: Sequence[int], limit: int, options: dict[str, Any]) -> dict[str, Any]: ...
 
 
 class Encoder(Protocol):

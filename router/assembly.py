@@ -258,7 +258,7 @@ def _policies(manifest: RouteManifest, names: Sequence[str]) -> dict[str, Policy
     level = np.full((1, len(names)), 0.5, np.float32)
     nothing = Estimates(tuple(names), level, level, level, level)
     policy.decide(nothing, Situation(level * 0, level[0] * 0, np.ones(level.shape, bool)))
-    return {"": open_policy(own.name, own.options), **presets}
+    return {"": policy, **presets}
 
 
 def _direct(name: str, version: str) -> Plan:

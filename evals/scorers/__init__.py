@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evals.sample import Scorer, ScorerParts
-from router.plugins import known, open_module, parse_options
+from experts.plugins import known, open_module, parse_options
 
 
 def names() -> frozenset[str]:

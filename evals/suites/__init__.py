@@ -15,7 +15,7 @@ from typing import Any
 from evals.sample import Sample
 from evals.suites._jsonl import own_samples
 from experts.errors import ConfigError
-from router.plugins import known, open_module, parse_options
+from experts.plugins import known, open_module, parse_options
 
 
 def names() -> frozenset[str]:

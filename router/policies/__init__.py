@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from router.plugins import known, open_module, parse_options
+from experts.plugins import known, open_module, parse_options
 from router.protocols import Policy
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from router.plan import Estimates, Matrix
-from router.policies._scores import NONE_ALLOWED, Prices, allowed, ranked, score
+from router.policies._scores import Prices, allowed, nobody, ranked, score
 from router.protocols import Choice, Situation
 
 Preset = Literal["cheap", "balanced", "best"]
@@ -81,7 +81,7 @@ class Balanced:
         choices: list[Choice] = []
         for row, (columns, count) in enumerate(zip(order, counts, strict=True)):
             if not count:
-                choices.append(Choice((), (), NONE_ALLOWED, scores[row]))
+                choices.append(nobody(scores[row]))
                 continue
             best = first[row]
             if safe[row] >= 0 and best != safe[row]:

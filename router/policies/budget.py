@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experts.errors import ConfigError
 from router.plan import Estimates, Matrix
-from router.policies._scores import NONE_ALLOWED, allowed, ranked
+from router.policies._scores import allowed, nobody, rows
 from router.protocols import Choice, Situation
 
 STEPS = 60
@@ -64,17 +64,16 @@ class Budget:
         price = self._options.price
         cost = np.nan_to_num(situation.cost_usd)
         scores = np.where(allowed(situation), estimates.quality - price * cost, -np.inf).astype(np.float32)
-        order, counts = ranked(scores)
         choices: list[Choice] = []
-        for row, (columns, count) in enumerate(zip(order, counts, strict=True)):
-            if not count:
-                choices.append(Choice((), (), NONE_ALLOWED, scores[row]))
+        for row, own, usable in rows(scores):
+            if not usable:
+                choices.append(nobody(own))
                 continue
-            best = columns[0]
+            best = usable[0]
             quality, usd = float(estimates.quality[row, best]), float(cost[row, best])
             why = f"{estimates.experts[best]}: {quality:.2f} expected for {usd:.2g} USD, at {price:.3g} a USD"
-            others = tuple(columns[1 : min(count, self._options.spares + 1)])
-            choices.append(Choice((best,), others, why, scores[row]))
+            others = tuple(usable[1 : self._options.spares + 1])
+            choices.append(Choice((best,), others, why, own))
         return choices
 
 

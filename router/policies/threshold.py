@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experts.errors import ConfigError
 from router.plan import Estimates, Matrix
-from router.policies._scores import NONE_ALLOWED, allowed, ranked
+from router.policies._scores import allowed, nobody, rows
 from router.protocols import Choice, Situation
 
 
@@ -48,18 +48,17 @@ class Threshold:
         strong, weak = self._columns(estimates)
         names, limit = self._options, self._options.threshold
         gains, scores = self.gains(estimates), np.where(allowed(situation), estimates.quality, -np.inf)
-        order, counts = ranked(scores)
         choices: list[Choice] = []
-        for row, (columns, count) in enumerate(zip(order, counts, strict=True)):
-            if not count:
-                choices.append(Choice((), (), NONE_ALLOWED, scores[row]))
+        for row, own, usable in rows(scores):
+            if not usable:
+                choices.append(nobody(own))
                 continue
-            gain, usable = float(gains[row]), columns[:count]
+            gain = float(gains[row])
             pair = (strong, weak) if gain >= limit else (weak, strong)
             chosen = next((column for column in pair if column in usable), usable[0])
             why = f"gain of {names.strong} over {names.weak} is {gain:.3f}, threshold {limit:.3f}"
             others = tuple(column for column in usable if column != chosen)[: names.spares]
-            choices.append(Choice((chosen,), others, why, scores[row]))
+            choices.append(Choice((chosen,), others, why, own))
         return choices
 
     def _columns(self, estimates: Estimates) -> tuple[int, int]:

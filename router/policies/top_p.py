@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from router.plan import Estimates, Matrix
-from router.policies._scores import NONE_ALLOWED, Prices, ranked, score
+from router.policies._scores import Prices, nobody, rows, score
 from router.protocols import Choice, Situation
 
 SOFTMAX_OF_NORMAL = 0.7797
@@ -42,21 +42,20 @@ class TopP:
         scores = score(estimates, situation, Prices(options.lambda_, 0.0, 0.0))
         mass = masses(scores, estimates.uncertainty)
         null = self._null(estimates, scores, mass)
-        order, counts = ranked(scores)
         choices: list[Choice] = []
-        for row, (columns, count) in enumerate(zip(order, counts, strict=True)):
-            if not count:
-                choices.append(Choice((), (), NONE_ALLOWED, scores[row]))
+        for row, own, usable in rows(scores):
+            if not usable:
+                choices.append(nobody(own))
                 continue
             total = mass[row] / (1 + null[row])
             idle = float(null[row] / (1 + null[row]))
-            seats = self._seats(columns[:count], total, idle)
+            seats = self._seats(usable, total, idle)
             covered = float(total[seats].sum()) + idle
-            others = tuple(column for column in columns[:count] if column not in seats)[: options.spares]
+            others = tuple(column for column in usable if column not in seats)[: options.spares]
             who = "seat holds" if len(seats) == 1 else "seats hold"
             why = f"{len(seats)} {who} {covered:.2f} of the mass, p is {options.p:.2f} (null seats {idle:.2f})"
             composer = "single" if len(seats) == 1 else options.composer
-            choices.append(Choice(tuple(seats), others, why, scores[row], composer))
+            choices.append(Choice(tuple(seats), others, why, own, composer))
         return choices
 
     def _null(self, estimates: Estimates, scores: Matrix, mass: Matrix) -> Matrix:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from evals.outcomes.loaded import Loaded
 from experts.errors import ConfigError
-from router.plugins import known, open_module
+from experts.plugins import known, open_module
 
 FIRST = ("consilium", "routerbench", "llmrouter", "routellm", "mmlu-pro", "table")
 """The order in which `auto` asks: what names itself most clearly first, what takes anything last."""

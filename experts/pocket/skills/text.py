@@ -275,8 +275,6 @@ _CORES: dict[str, Cores] = {
 }  # fmt: skip
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
              "twelfth")  # fmt: skip
-
-
 _LESSONS = (*OPERATIONS, "reverse", "sort", "sort", "count", "count")
 
 
