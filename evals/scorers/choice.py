@@ -5,18 +5,13 @@ An answer that gives an option's text instead of its letter is understood where 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from evals.sample import Said, Sample, Score, ScorerParts
-from evals.scorers._answers import final, plain
 from evals.scorers.exact import references
-
-_BRACKETED = re.compile(r"\(([A-Z])\)")
-_FIRST = re.compile(r"^(?:option\s+)?\(?([A-Za-z])(?:[).:,]|\s*$)", re.IGNORECASE)
-_ALONE = re.compile(r"\b([A-Z])\b")
+from router.answers.choice import letter
 
 
 class Options(BaseModel):
@@ -32,20 +27,8 @@ class Choice:
 
     async def score(self, sample: Sample, said: Said) -> Score:
         wanted = {reference.strip().strip("().").upper() for reference in references(sample)}
-        given = self._letter(said.text)
+        given = letter(said.text, self._options.choices)
         return Score(float(given in wanted), f"chose {given or 'nothing'}")
-
-    def _letter(self, text: str) -> str:
-        answer = final(text)
-        for pattern in (_BRACKETED, _FIRST):
-            if match := pattern.search(answer):
-                return match[1].upper()
-        said = plain(answer)
-        for letter, option in self._options.choices.items():
-            if plain(option) == said:
-                return letter.upper()
-        alone = _ALONE.findall(answer) or _BRACKETED.findall(text)
-        return alone[-1] if alone else ""
 
 
 def build(options: Options, parts: ScorerParts) -> Choice:

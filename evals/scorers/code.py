@@ -7,17 +7,15 @@ last, runs to the end.
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import warnings
 from secrets import token_hex
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from evals.sample import Said, Sample, Score, ScorerParts
-from evals.scorers._answers import code_blocks
-from evals.scorers._sandbox import Isolation, Limits, isolation, run
+from router.answers.code import candidate
+from router.sandbox import Isolation, Limits, isolation, run
 
 
 class Options(BaseModel):
@@ -50,46 +48,6 @@ class Code:
             return Score(1.0, "passed" if self._isolation.network else "passed (the network was not cut)")
         last = ran.output.strip().splitlines()
         return Score(0.0, f"failed with status {ran.status}: {last[-1][:300] if last else 'nothing printed'}")
-
-
-def candidate(text: str, prompt: str, entry_point: str) -> str:
-    """The program that an answer means.
-
-    Code blocks that parse are joined. Where they do not define `entry_point` they are taken as the body that continues
-    `prompt`, indented like one.
-    """
-    blocks = code_blocks(text)
-    code = "\n\n".join(blocks) if blocks else text
-    if len(blocks) > 1 and not _parses(code):
-        defining = [block for block in blocks if _parses(block) and f"def {entry_point}" in block]
-        code = defining[-1] if defining else blocks[0]
-    if not entry_point or not prompt:
-        return code
-    if _defines(code, entry_point):
-        return f"{prompt}\n\n{code}" if _parses(prompt) else code  # its imports and helpers are the answer's too
-    for body in (code, "\n".join("    " + line for line in code.splitlines())):
-        if _parses(prompt + body):
-            return prompt + body
-    return prompt + code
-
-
-def _parses(code: str) -> bool:
-    """Whether it would run at all; a `return` outside a function parses, but does not."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            compile(code, "answer.py", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
-
-
-def _defines(code: str, name: str) -> bool:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return f"def {name}(" in code
-    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name for node in tree.body)
 
 
 def _reference(sample: Sample) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import cast
 from pydantic import BaseModel, ConfigDict
 
 from evals.sample import Said, Sample, Score, ScorerParts
-from evals.scorers._answers import final, plain
+from router.answers._texts import final, plain
 
 
 class Options(BaseModel):

@@ -7,8 +7,9 @@ from fractions import Fraction
 from pydantic import BaseModel, ConfigDict, Field
 
 from evals.sample import Said, Sample, Score, ScorerParts
-from evals.scorers._answers import final, numbers
 from evals.scorers.exact import references
+from router.answers._texts import numbers
+from router.answers.number import stated
 
 
 class Options(BaseModel):
@@ -38,12 +39,6 @@ class Numeric:
     def _near(self, given: Fraction, wanted: Fraction) -> bool:
         off = abs(given - wanted)
         return off <= abs(wanted) * Fraction(self._options.relative) or off <= Fraction(self._options.absolute)
-
-
-def stated(text: str) -> Fraction | None:
-    """The last number of the final answer; where it has none, the last of the text."""
-    found = numbers(final(text)) or numbers(text)
-    return found[-1] if found else None
 
 
 def build(options: Options, parts: ScorerParts) -> Numeric:

@@ -10,7 +10,7 @@ import pytest
 
 from evals.sample import Said, Sample, ScorerParts, Turn, ask
 from evals.scorers import names, open_scorer
-from evals.scorers._answers import final, numbers
+from router.answers._texts import final, numbers
 from evals.scorers._instructions import CHECKS
 from evals.scorers._languages import is_in
 from evals.scorers.code import candidate
@@ -310,7 +310,7 @@ async def test_programs_run_within_their_limits(program: str, right: float, note
 
 @pytest.mark.slow
 async def test_a_program_reaches_neither_the_network_nor_files_where_the_machine_can_prevent_it(tmp_path: Path) -> None:
-    from evals.scorers._sandbox import Limits, isolation, run
+    from router.sandbox import Limits, isolation, run
 
     apart = await isolation()
     target = tmp_path / "mine"

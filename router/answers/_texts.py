@@ -1,4 +1,4 @@
-"""Finding the final answer in a text, as suites ask for it and as models give it anyway."""
+"""Finding the final answer in a text, as it was asked for and as models give it anyway."""
 
 from __future__ import annotations
 
