@@ -123,6 +123,7 @@ class ScriptedExpert:
         self.name = name
         self.calls = 0
         self.cancelled = 0
+        self.asked = 0
         self.tokens = 0
         self.last: Query | None = None
         self._options = options
@@ -138,6 +139,7 @@ class ScriptedExpert:
     async def answer(self, query: Query, emit: Emit) -> Answer:
         self.calls += 1
         self.last = query
+        self.asked += sum(len(_TOKEN.findall(message.text)) for message in query.messages)
         fail = self._options.fail
         if fail is not None and fail.times is not None and self.calls > fail.times:
             fail = None
