@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from time import perf_counter
 from typing import Any
 
@@ -39,9 +40,10 @@ DISAGREE = registry(*(f"text: The answer is {n}." for n in (1, 2, 3)))
 
 
 @pytest.fixture
-async def client(start: Start) -> AsyncOpenAI:
+async def client(start: Start) -> AsyncIterator[AsyncOpenAI]:
     served = await start(DISAGREE)
-    return AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none")
+    async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
+        yield client
 
 
 async def test_a_council_for_the_openai_client(client: AsyncOpenAI) -> None:
@@ -103,8 +105,10 @@ async def test_headers_and_body_can_only_tighten(start: Start) -> None:
     ("wish", "param"),
     [
         ({"budget": {"calls": 0}}, "consilium.budget.calls"), ({"budget": {"token": 5}}, "consilium.budget.token"),
-        ({"budget": {"usd": "much"}}, "consilium.budget.usd"), ({"budget": []}, None), ({"compose": "councl"}, "consilium.compose"),
-        ({"budget": 3}, "consilium.budget"), ({"compose": 3}, "consilium.compose"), ({"progress": 1}, "consilium.progress"),
+        ({"budget": {"usd": "much"}}, "consilium.budget.usd"), ({"budget": []}, None),
+        ({"compose": "councl"}, "consilium.compose"),
+        ({"budget": 3}, "consilium.budget"), ({"compose": 3}, "consilium.compose"),
+        ({"progress": 1}, "consilium.progress"),
     ],
 )  # fmt: skip
 async def test_nonsense_is_refused_by_name(start: Start, wish: dict[str, Any], param: str | None) -> None:
