@@ -38,6 +38,7 @@ lint: $(TEST_READY) ## ruff, pyright and the import contracts
 bench: $(TEST_READY) ## the gateway's overhead, as ratios measured in one run
 	$(BIN)/python bench/gateway.py --json bench/gateway.json $(ARGS)
 	$(BIN)/python bench/decide.py --json bench/decide.json
+	$(BIN)/python bench/compose.py --json bench/compose.json
 
 docs: $(TEST_READY) ## write the generated pages of docs/
 	$(BIN)/python -m registry.docs

@@ -8,6 +8,7 @@
     +-- Denied                    401  no key, or a wrong one
     |   +-- Forbidden             403  a good key, but not for this route, expert or endpoint
     +-- Limited                   429  a rate or concurrency limit is spent; `retry_after_s` says for how long
+    +-- BudgetSpent               400  the request's budget ended before anything was said (504: its time)
     +-- ExpertError                    one expert's call failed; `expert` and `endpoint` say which
     |   +-- ExpertRefused    (theirs)  the expert's server answered 4xx: its body is the caller's to read
     |   +-- ExpertDown            503  not reachable, or cooling down after failures
@@ -83,6 +84,20 @@ class Limited(ConsiliumError):
     def __init__(self, message: str, *, retry_after_s: float, param: str | None = None) -> None:
         super().__init__(message, param=param)
         self.retry_after_s = retry_after_s
+
+
+class BudgetSpent(ConsiliumError):
+    """A call may not start, or said nothing in time. `limit`: calls, tokens, usd or ms."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "budget_spent"
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message, param=f"consilium.budget.{limit}")
+        self.limit = limit
+        if limit == "ms":
+            self.status, self.type = 504, "timeout"
 
 
 class ExpertError(ConsiliumError):

@@ -23,7 +23,7 @@ class Chunks:
 
     def __init__(self, query: Query, model: str, index: int) -> None:
         self._chat = query.api == "chat"
-        head = orjson.dumps(_envelope(query, model, chunk=True))[:-1]
+        head = orjson.dumps(envelope(query, model, chunk=True))[:-1]
         self._bare = b"data: " + head + b',"choices":'
         key = b'"delta":{"content":' if self._chat else b'"text":'
         self._open = self._bare + b'[{"index":%d,' % index + key
@@ -35,6 +35,13 @@ class Chunks:
 
     def delta(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return self._bare + orjson.dumps([choice]) + b"}\n\n"
+
+    def spoken(self, said: dict[str, Any] | str, logprobs: Any = None) -> bytes:
+        """A whole answer as one chunk: a chat message, or the text of a completion (then with its end)."""
+        what: dict[str, Any] = {"text": said} if isinstance(said, str) else {"delta": said}
+        finish = "stop" if isinstance(said, str) else None
+        choice = {"index": self._index, **what, "logprobs": logprobs, "finish_reason": finish}
         return self._bare + orjson.dumps([choice]) + b"}\n\n"
 
     def ending(self, speech: Speech) -> bytes:
@@ -50,7 +57,7 @@ class Chunks:
         return self._bare + b'[],"usage":' + orjson.dumps(usage_object(usage)) + b"}\n\n"
 
 
-def _envelope(query: Query, model: str, *, chunk: bool) -> dict[str, Any]:
+def envelope(query: Query, model: str, *, chunk: bool) -> dict[str, Any]:
     """`created` is 0: the same query gives the same bytes."""
     if query.api == "chat":
         kind, prefix = "chat.completion.chunk" if chunk else "chat.completion", "chatcmpl"
@@ -68,7 +75,7 @@ def whole(query: Query, model: str, speech: Speech, count: int) -> dict[str, Any
             message |= {"content": text or None, "tool_calls": speech.tool_calls}
         said = {"message": message}
     choices = [{"index": i, **said, "logprobs": None, "finish_reason": speech.finish} for i in range(count)]
-    return {**_envelope(query, model, chunk=False), "choices": choices, "usage": usage_object(speech.usage)}
+    return {**envelope(query, model, chunk=False), "choices": choices, "usage": usage_object(speech.usage)}
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import orjson
 
 from experts.errors import BadRequest
 from experts.language import Api, Message, Needs, Part, Query, Usage
+from experts.speech import usage_object
 
 DONE = b"data: [DONE]\n\n"
 TEXT_ONLY: frozenset[str] = frozenset()
@@ -75,7 +76,7 @@ _completion = msgspec.json.Decoder(_Completion)
 _embedding = msgspec.json.Decoder(_Embedding)
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 _MISSING = re.compile(r"missing required field `(\w+)`")
-_EXTENSION_KEYS = frozenset({"explain"})
+_EXTENSION_KEYS = frozenset({"budget", "compose", "explain", "progress"})
 
 
 def parse(api: Api, body: bytes, query_id: str) -> Query:
@@ -155,8 +156,9 @@ def _extension(asked: bool | dict[str, Any] | None) -> Mapping[str, Any]:
         if key not in _EXTENSION_KEYS:
             known = ", ".join(sorted(_EXTENSION_KEYS))
             raise BadRequest(f"consilium.{key}: unknown key; known: {known}", param=f"consilium.{key}")
-    if not isinstance(asked.get("explain", False), bool):
-        raise BadRequest("consilium.explain: expected true or false", param="consilium.explain")
+    for key in ("explain", "progress"):
+        if not isinstance(asked.get(key, False), bool):
+            raise BadRequest(f"consilium.{key}: expected true or false", param=f"consilium.{key}")
     return asked
 
 
@@ -238,6 +240,17 @@ def renamed(body: bytes, old: str, new: str) -> bytes:
     return body
 
 
+def with_usage(body: bytes, usage: Usage) -> bytes:
+    """An OpenAI response with another usage: the sum over every call that it took."""
+    return orjson.dumps({**orjson.loads(body), "usage": usage_object(usage)})
+
+
+def usage_event(api: Api, query_id: str, model: str, created: int, usage: Usage) -> bytes:
+    """The chunk without choices that tells the usage of a whole stream."""
+    chunk = {**_bare_chunk(api, query_id, model, created), "usage": usage_object(usage)}
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
 def with_extension(body: bytes, extension: Mapping[str, Any]) -> bytes:
     """An OpenAI response with a `consilium` object as its last member."""
     return body.rstrip()[:-1] + b',"consilium":' + orjson.dumps(extension) + b"}"
@@ -245,16 +258,18 @@ def with_extension(body: bytes, extension: Mapping[str, Any]) -> bytes:
 
 def extension_event(api: Api, query_id: str, model: str, created: int, extension: Mapping[str, Any]) -> bytes:
     """A chunk without choices that carries the `consilium` object, in the place where usage chunks come."""
+    return b"data: " + orjson.dumps({**_bare_chunk(api, query_id, model, created), "consilium": extension}) + b"\n\n"
+
+
+def progress_event(query_id: str, created: int, progress: Mapping[str, Any]) -> bytes:
+    """An event `consilium.progress`: in itself a chunk without choices, for clients that do not look at names."""
+    chunk = {**_bare_chunk("chat", query_id, "consilium", created), "consilium": {"progress": progress}}
+    return b"event: consilium.progress\ndata: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def _bare_chunk(api: Api, query_id: str, model: str, created: int) -> dict[str, Any]:
     kind = "chat.completion.chunk" if api == "chat" else "text_completion"
-    chunk: dict[str, Any] = {
-        "id": query_id,
-        "object": kind,
-        "created": created,
-        "model": model,
-        "choices": [],
-        "consilium": extension,
-    }
-    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+    return {"id": query_id, "object": kind, "created": created, "model": model, "choices": []}
 
 
 def delta_texts(events: bytes) -> str:

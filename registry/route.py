@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_serializer, 
 from pydantic_core import CoreSchema
 
 from registry.expert import ExpertManifest
-from registry.manifest import Manifest, Name, Section, Text, Word
+from registry.manifest import Count, Manifest, Name, Positive, Section, Text, Word
 
 
 class Plugged(Section, frozen=True):
@@ -90,6 +90,15 @@ class Selection(Section, frozen=True):
         }  # fmt: skip
 
 
+class Budget(Section, frozen=True):
+    """What one request may take, over all of its calls; a caller can only tighten it."""
+
+    calls: Count | None = Field(None, description="Calls to experts.")
+    tokens: Count | None = Field(None, description="Input and output tokens of all calls together.")
+    usd: Positive | None = Field(None, description="USD, by the prices of the cards.")
+    ms: Positive | None = Field(None, description="Milliseconds from the request's arrival to the answer's end.")
+
+
 Spares = Annotated[int, Field(ge=0, le=16)] | tuple[Name, ...]
 
 
@@ -126,6 +135,10 @@ class RouteManifest(Manifest, frozen=True):
         description="Share of its traffic that asks an expert drawn evenly instead of the best one, so that other "
         "policies can be judged from the decision log. 0: none.",
     )  # fmt: skip
+    budget: Budget = Field(
+        Budget(calls=None, tokens=None, usd=None, ms=None),
+        description="What one request may take, over all of its calls; a caller can only tighten it.",
+    )
     spares: Spares = Field(
         2, description="Who is tried when the chosen expert fails: how many next-best ones, or their names in order."
     )

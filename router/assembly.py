@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,6 +24,8 @@ from experts.transport import Transport
 from registry.load import Registry
 from registry.schema import ExpertManifest, Limits, RouteManifest
 from router.artifact import Artifact
+from router.budget import allowance_of
+from router.composers import names as composer_names
 from router.composers import open_composer
 from router.decide import Route
 from router.embedding import Embedding
@@ -37,9 +40,20 @@ from router.vectors import VectorCache
 PRESETS = ("cheap", "balanced", "best")
 
 
+def default_composers() -> dict[str, Composer]:
+    """Each composer as it is without options; those that need some are left out."""
+    found: dict[str, Composer] = {}
+    for name in composer_names():
+        with suppress(ConfigError):
+            found[name] = open_composer(name, {})
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything in force at one time. `direct` holds the plan of each expert that is named as the model."""
+    """Everything in force at one time. `direct` holds the plan of each expert that is named as the model;
+    `composers` each composer as it is without options, where it needs none.
+    """
 
     registry: Registry
     version: str
@@ -49,7 +63,11 @@ class Snapshot:
     routes: Mapping[str, Route]
     embeddings: Mapping[str, Embedding]
     direct: Mapping[str, Plan]
-    single: Composer
+    composers: Mapping[str, Composer]
+
+    def composers_of(self, route: str) -> Mapping[str, Composer]:
+        """By name, with the route's own options for its own; of no route where `route` is empty."""
+        return self.routes[route].composers if route else self.composers
 
 
 @dataclass(slots=True)
@@ -86,6 +104,7 @@ class Assembly:
     vectors: VectorCache = field(default_factory=VectorCache)
     artifact: Artifact | None = None
     refused: Callable[[str], None] | None = None
+    composers: Mapping[str, Composer] = field(default_factory=default_composers)
     _epoch: int = 0
     _built: dict[str, _Built] = field(default_factory=dict[str, _Built])
     _encoders: dict[tuple[str, str], tuple[Encoder, Embedding]] = field(
@@ -119,7 +138,7 @@ class Assembly:
         return Snapshot(
             registry, registry.version, experts, cards, {n: m.limits for n, m in registry.experts.items()}, routes,
             {name: pair[1] for name, pair in self._encoders_of(registry, routes).items()},
-            {name: _direct(name, registry.version) for name in experts}, open_composer("single", {}),
+            {name: _direct(name, registry.version) for name in experts}, self.composers,
         )  # fmt: skip
 
     async def build_on(self, artifact: Artifact, registry: Registry) -> Snapshot:
@@ -176,15 +195,17 @@ class Assembly:
         estimator, embedding = None, None
         if len(names) > 1:
             estimator, embedding = await self._estimator(registry, manifest, own)
+        composer = open_composer(manifest.composer.name, manifest.composer.options)
         return Route(
             name=manifest.name, cards=own, experts=tuple(experts[name] for name in names),
             limits=tuple(registry.experts[name].limits.concurrency for name in names),
             estimator=estimator, embedding=embedding,
             policies=_policies(manifest, names), policy_name=manifest.policy.name,
-            composer=open_composer(manifest.composer.name, manifest.composer.options),
-            composer_name=manifest.composer.name,
+            composer=composer,
+            composer_name=manifest.composer.name, composers={**self.composers, manifest.composer.name: composer},
             default=names.index(manifest.default) if manifest.default else -1, spares=manifest.spares,
-            version=registry.version, epoch=self._epoch, explore=manifest.explore,
+            version=registry.version, allowance=allowance_of(manifest.budget.model_dump()),
+            epoch=self._epoch, explore=manifest.explore,
         )  # fmt: skip
 
     async def _estimator(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from time import monotonic, perf_counter
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from experts.errors import NoCandidate
 from experts.language import Card, Load, Query
 from experts.protocols import Expert
+from router.budget import UNLIMITED, Allowance
 from router.embedding import Embedding
 from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
 from router.protocols import Choice, Composer, Estimator, Policy, Situation
@@ -34,7 +35,8 @@ class Route:
     """A declared route, ready to decide. `estimator` is None where there is nothing to choose between.
 
     `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits. `explore` is
-    the share of its traffic that explores.
+    the share of its traffic that explores; `allowance` what one request
+    may take; `composers` whom a request may wish for, the route's own with its options.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Route:
     default: int
     spares: int | tuple[str, ...]
     version: str
+    composers: Mapping[str, Composer] = field(default_factory=dict[str, Composer])
+    allowance: Allowance = UNLIMITED
     epoch: int = 0
     explore: float = 0.0
 
@@ -83,8 +87,9 @@ class Decider:
         self._states: dict[str, tuple[float, int, tuple[int, ...], list[Load]]] = {}
 
     async def decide(
-        self, route: Route, query: Query, *, preset: str = "", allowed: frozenset[str] | None = None
-    ) -> Decided:
+        self, route: Route, query: Query, *, preset: str = "", allowed: frozenset[str] | None = None,
+        allowance: Allowance = UNLIMITED,
+    ) -> Decided:  # fmt: skip
         """The plan, from the cache where it can. `allowed` None: the caller may ask every expert."""
         started = perf_counter()
         texts, weights = routing_texts(query)
@@ -92,7 +97,7 @@ class Decider:
         digest, tokens = digest_of(texts), prompt_tokens(query)
         key = (
             route.name, route.epoch, preset, allowed, state, digest, query.needs, int(tokens) >> 6, query.max_tokens,
-            _too_small(route, tokens + (query.max_tokens or 0)),
+            _too_small(route, tokens + (query.max_tokens or 0)), allowance,
         )  # fmt: skip
         known = self._plans.get(key)
         if known is not None:
@@ -105,7 +110,7 @@ class Decider:
             queries = Queries([texts[-1]], vector[None, :])
         else:
             queries = Queries([texts[-1]])
-        plan = decide(route, query, queries, loads, preset=preset, allowed=allowed)
+        plan = decide(route, query, queries, loads, preset=preset, allowed=allowed, allowance=allowance)
         decided = Decided(plan, False, digest, tokens, vector, encoder, perf_counter() - started)
         self._plans[key] = decided
         if len(self._plans) > self._size:
@@ -135,7 +140,7 @@ def _too_small(route: Route, tokens: float) -> int:
 
 def decide(
     route: Route, query: Query, queries: Queries, loads: Sequence[Load], *, preset: str = "",
-    allowed: frozenset[str] | None = None,
+    allowed: frozenset[str] | None = None, allowance: Allowance = UNLIMITED,
 ) -> Plan:  # fmt: skip
     """The decision itself, without waiting for anything. Raises NoCandidate."""
     tokens = prompt_tokens(query)
@@ -154,6 +159,7 @@ def decide(
     chosen = choose(
         route, route.estimator, queries, prompt=np.array([tokens], np.float32), limit=np.array([limit], np.float32),
         load=busy(loads, route.limits), allowed=np.array([[name not in excluded for name in names]]), preset=preset,
+        allowance=allowance,
     )  # fmt: skip
     return _plan(route, chosen.estimates, chosen.situation, chosen.choices[0], excluded, preset)
 
@@ -168,7 +174,7 @@ class Chosen(NamedTuple):
 
 def choose(
     route: Route, estimator: Estimator, queries: Queries, *, prompt: Matrix, limit: Matrix, load: Matrix,
-    allowed: NDArray[np.bool_], preset: str = "",
+    allowed: NDArray[np.bool_], preset: str = "", allowance: Allowance = UNLIMITED,
 ) -> Chosen:  # fmt: skip
     """Estimates and choices of a batch of queries: the gateway's own decision, and what the evaluation replays.
 
@@ -178,6 +184,8 @@ def choose(
     if route.default not in (-1, estimates.default):
         estimates = replace(estimates, default=route.default, margins=())
     state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
+    if allowance.limited:
+        state = replace(state, allowance=allowance)
     return Chosen(estimates, state, route.policies[preset].decide(estimates, state))
 
 
@@ -214,7 +222,7 @@ def _plan(
     )  # fmt: skip
     first, share = choice.seats[0], 1.0 / len(choice.seats)
     return Plan(
-        route.name, choice.composer if len(choice.seats) > 1 else route.composer_name,
+        route.name, choice.composer or route.composer_name,
         tuple(Seat(names[i], share) for i in choice.seats),
         _spares(
             route, [names[i] for i in choice.seats], [names[i] for i in choice.spares], excluded

@@ -33,6 +33,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def before(run: Run) -> dict[str, Any]:
+    """What is known before anybody is asked: the request's budget, and why it is not composed where it was to be."""
+    budget = run.budget.allowance.as_json() if run.budget else {}
+    return {**({"budget": {"limits": budget}} if budget else {}), **({"compose": run.notes} if run.notes else {})}
+
+
 def explanation(run: Run) -> dict[str, Any]:
     """The `consilium` object of an answer: the decision, every attempt, and the bill."""
     usage = run.usage
@@ -41,9 +47,11 @@ def explanation(run: Run) -> dict[str, Any]:
         "expert": run.answer.expert if run.answer else run.speaking,
         **(plan_json(run.plan) if run.plan else {}),
         "cached_decision": run.cached,
-        "attempts": [
+        **({"compose": run.notes} if run.notes else {}),
+        **({"budget": run.budget.as_json()} if run.budget and run.budget.limited else {}),
+        "voices": [
             {
-                "expert": attempt.expert, "prompt_tokens": attempt.usage.prompt_tokens,
+                "expert": attempt.expert, "role": attempt.role, "prompt_tokens": attempt.usage.prompt_tokens,
                 "completion_tokens": attempt.usage.completion_tokens, "cost_usd": round(attempt.cost_usd, 9),
                 "took_ms": round(attempt.took_s * 1e3, 2), "error": attempt.error.message if attempt.error else None,
             }

@@ -12,69 +12,32 @@ Parsing comes before (`experts.wire`), HTTP around (`router.http`).
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from difflib import get_close_matches
-from time import perf_counter
 
-from experts.errors import ExpertError, Forbidden, Limited, UnknownModel
-from experts.language import Answer, Query, Usage
+from experts.errors import Forbidden, UnknownModel
+from experts.language import Answer, Query
 from experts.protocols import Emit
+from experts.wire import with_usage
 from registry.load import Registry
 from router.artifact import Artifact
 from router.assembly import PRESETS, Assembly, Snapshot
+from router.budget import Budget, Gauges
 from router.decide import Decided, Decider, Route, digest_of
 from router.exploration import explored
 from router.keys import Key
 from router.ledger import Ledger
 from router.plan import Plan
 from router.records.log import DecisionLog
-from router.run import Attempt, Run
+from router.run import Run
 from router.situation import prompt_tokens
 from router.telemetry import Telemetry
 from router.texts import routing_texts
+from router.voices import Aside, Seats
+from router.wishes import NO_WISH, composed, wished
 
 ANYBODY = Key("anonymous")
 """The caller of a gateway without keys: may ask for everything."""
-
-
-class Seats:
-    """The voices of one plan: asks experts under their limits and keeps the record of every attempt."""
-
-    __slots__ = ("_ledger", "_run", "_snapshot", "_telemetry", "plan")
-
-    def __init__(self, plan: Plan, snapshot: Snapshot, ledger: Ledger, telemetry: Telemetry, run: Run) -> None:
-        self.plan = plan
-        self._snapshot = snapshot
-        self._ledger = ledger
-        self._telemetry = telemetry
-        self._run = run
-
-    @property
-    def committed(self) -> bool:
-        return self._run.committed
-
-    async def ask(self, expert: str, query: Query, emit: Emit) -> Answer:
-        """One call to one expert. Raises ExpertError; an expert that is full counts as one that failed."""
-        run, started = self._run, perf_counter()
-        limits = self._snapshot.limits[expert]
-        try:
-            limited = await self._ledger.enter_expert(expert, limits)
-            if not limited:
-                raise _full(expert)
-            run.speaking = expert
-            try:
-                answer = await self._snapshot.experts[expert].answer(query, emit)
-            finally:
-                await self._ledger.leave_expert(expert)
-        except ExpertError as fault:
-            run.attempts.append(Attempt(expert, Usage(), 0.0, perf_counter() - started, fault))
-            self._telemetry.failures.labels(expert, fault.code or "").inc()
-            raise
-        except asyncio.CancelledError:  # the client left, or nobody needs this voice any more: no failure of the expert
-            run.attempts.append(Attempt(expert, Usage(), 0.0, perf_counter() - started, _cancelled(expert)))
-            raise
-        cost = self._snapshot.cards[expert].price.of(answer.usage)
-        run.attempts.append(Attempt(expert, answer.usage, cost, answer.took_s))
-        return answer
 
 
 class Router:
@@ -87,6 +50,7 @@ class Router:
         self.snapshot = snapshot
         self.telemetry = telemetry
         self.ledger = ledger
+        self._gauges = Gauges()
         self._decider = Decider(cache_size=cache_size)
         self._adopting = asyncio.Lock()
 
@@ -118,19 +82,29 @@ class Router:
             self.log.record(run)
 
     async def plan(self, query: Query, run: Run, caller: Key = ANYBODY) -> tuple[Plan, Snapshot]:
-        """Who would answer this query. Raises UnknownModel, Forbidden or NoCandidate."""
+        """Who would answer this query, in which budget. Raises UnknownModel, Forbidden, NoCandidate, BadRequest."""
         snapshot = self.snapshot
         found = resolve(snapshot, query.model, caller)
         if self.log is not None:
             self._keep(query, run, found)
+        wish = wished(query.extension) if query.extension else NO_WISH
         if isinstance(found, Plan):
-            return found, snapshot
+            run.budget = Budget(wish.allowance, run.started)
+            return composed(found, query, wish.composer, snapshot.composers, run), snapshot
         route, preset = found
-        decided = await self._decider.decide(route, query, preset=preset, allowed=caller.experts)
+        run.budget = Budget(route.allowance.tightened(wish.allowance), run.started)
+        plan = await self._decided(route, preset, query, run, caller)
+        return composed(plan, query, wish.composer, route.composers, run), snapshot
+
+    async def _decided(self, route: Route, preset: str, query: Query, run: Run, caller: Key) -> Plan:
+        assert run.budget is not None
+        decided = await self._decider.decide(
+            route, query, preset=preset, allowed=caller.experts, allowance=run.budget.allowance
+        )
         run.decided, run.cached, run.decide_s = decided, decided.cached, decided.took_s
         plan = explored(decided.plan, route.names, route.explore, query.id) if route.explore else decided.plan
         self.telemetry.decided(route.name, plan.expert, run.cached, run.decide_s)
-        return plan, snapshot
+        return plan
 
     def _keep(self, query: Query, run: Run, found: Plan | tuple[Route, str]) -> None:
         """What the decision log wants of the query itself."""
@@ -143,12 +117,22 @@ class Router:
             if direct:
                 run.decided = Decided(found, False, digest_of(texts), prompt_tokens(query))
 
-    async def answer(self, query: Query, emit: Emit, run: Run, caller: Key = ANYBODY) -> Answer:
-        """Answer one query. Deltas of a streamed query go through `emit`; `run` is filled in as it happens."""
-        run.plan, snapshot = await self.plan(query, run, caller)
-        voices = Seats(run.plan, snapshot, self.ledger, self.telemetry, run)
-        composer = snapshot.routes[run.plan.route].composer if run.plan.route else snapshot.single
-        run.answer = await composer.compose(query, voices, emit)
+    async def answer(
+        self, query: Query, emit: Emit, run: Run, caller: Key = ANYBODY, aside: Aside | None = None
+    ) -> Answer:
+        """Answer one query. Deltas of a streamed query go through `emit`, how it goes through `aside`; `run` is
+        filled in as it happens."""
+        plan, snapshot = await self.plan(query, run, caller)
+        run.plan = plan
+        voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
+                       aside=aside)  # fmt: skip
+        composer = snapshot.composers_of(plan.route)[plan.composer]
+        if plan.composer == "single" and not voices.budget.limited:
+            run.answer = await composer.compose(query, voices, emit)
+            return run.answer
+        run.composed = True
+        answer = await composer.compose(replace(query, include_usage=False), voices, emit)
+        run.answer = answer if query.stream else replace(answer, body=with_usage(answer.body, run.usage))
         return run.answer
 
 
@@ -179,13 +163,3 @@ def _unknown(snapshot: Snapshot, model: str, caller: Key, preset: str, route: st
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UnknownModel(f"model {model!r} is neither a route nor an expert; {hint}GET /v1/models lists them",
                         param="model")  # fmt: skip
-
-
-def _cancelled(expert: str) -> ExpertError:
-    return ExpertError(f"the call to expert {expert} was cancelled before it ended", expert=expert, code="cancelled")
-
-
-def _full(expert: str) -> ExpertError:
-    fault = ExpertError(f"expert {expert} has as many calls under way as its manifest allows", expert=expert)
-    fault.status, fault.type, fault.code = Limited.status, Limited.type, "expert_full"
-    return fault

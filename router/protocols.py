@@ -6,18 +6,20 @@ A module in `router/estimators/`, `router/policies/` or `router/composers/` expo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experts.errors import ConsiliumError
 from experts.language import Answer, Card, Query
 from experts.protocols import Emit, Encoder
+from router.budget import UNLIMITED, Allowance, Budget, Room
 from router.outcomes import Outcomes
-from router.plan import Estimates, Matrix, Plan, Queries
+from router.plan import Estimate, Estimates, Matrix, Plan, Queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,14 @@ class Situation:
     """What a policy may know beside the estimates: prices, load, and who is allowed. Shapes as in Estimates.
 
     `cost_usd`: (n, e) expected cost of each call; `load`: (e,) share of capacity in use, 0 idle to 1 full and
-    beyond; `allowed`: (n, e) bool, False where a hard constraint rules the expert out.
+    beyond; `allowed`: (n, e) bool, False where a hard constraint rules the expert out. `allowance` is what one request
+    may take.
     """
 
     cost_usd: Matrix
     load: Matrix
     allowed: NDArray[np.bool_]
+    allowance: Allowance = UNLIMITED
 
 
 class Policy(Protocol):
@@ -79,19 +83,38 @@ class Choice:
     """A policy's decision for one query: columns of the estimates, best first.
 
     `seats` are asked by `composer`; `spares` come next in order of preference; `score` (e,) is what was maximised.
+    `composer` is empty where the route's own is to be used. A column may have several seats.
     """
 
     seats: tuple[int, ...]
     spares: tuple[int, ...]
     reason: str
     score: Matrix
-    composer: str = "single"
+    composer: str = ""
+
+
+class Call(NamedTuple):
+    """One expert to be asked, and what: the caller's query, or one that a composer adapted."""
+
+    expert: str
+    query: Query
+    role: str = "seat"
+
+
+class Heard(NamedTuple):
+    """What came of a call: an answer, or why there is none."""
+
+    call: Call
+    answer: Answer | None = None
+    error: ConsiliumError | None = None
 
 
 class Voices(Protocol):
-    """The seats of a plan, ready to be asked. `ask` enforces the limits of one call and keeps its record.
+    """The seats of a plan, ready to be asked. Every call is held to the expert's limits and to the request's budget,
+    and its record is kept.
 
-    `committed`: a delta has left for the client, so that no other expert may start the answer over.
+    `committed`: a delta of an answer has left for the client, so that no other expert may start the answer over.
+    `estimates` holds what the plan expects of each expert; `cards` what is known of everybody in force.
     """
 
     @property
@@ -100,10 +123,59 @@ class Voices(Protocol):
     @property
     def committed(self) -> bool: ...
 
-    async def ask(self, expert: str, query: Query, emit: Emit) -> Answer: ...
+    @property
+    def budget(self) -> Budget: ...
+
+    @property
+    def estimates(self) -> Mapping[str, Estimate]: ...
+
+    @property
+    def cards(self) -> Mapping[str, Card]: ...
+
+    async def ask(self, expert: str, query: Query, emit: Emit, *, role: str = "seat") -> Answer:
+        """Ask one expert; what it says goes to the client as it comes. Raises ExpertError, BudgetSpent.
+
+        An answer that the budget cut short is returned with `finish` "length"; its text is what came until then.
+        """
+        ...
+
+    async def hear(self, expert: str, query: Query, *, role: str = "seat", room: Room | None = None) -> Answer:
+        """Ask one expert silently. The answer is whole (`body` is OpenAI JSON, with log-probabilities where the query
+        asks for them). `room` is the most this call may take of what is left. Raises ExpertError, BudgetSpent."""
+        ...
+
+    async def hear_all(
+        self, calls: Sequence[Call], *, keep: float = 0.0, keep_calls: int = 0,
+        enough: Callable[[Sequence[Heard]], bool] | None = None,
+    ) -> list[Heard]:  # fmt: skip
+        """Ask several at once, silently, with an even share of the budget each; in the order in which they ended.
+
+        The share `keep` of tokens, money and time, and `keep_calls` calls, stay for what comes after. Calls for which
+        there is no room come back with BudgetSpent, failed ones with their error. As soon as `enough` of what was heard
+        so far is true, the other calls are cancelled. Never raises because a call failed.
+        """
+        ...
+
+    async def say(self, query: Query, answer: Answer, emit: Emit) -> Answer:
+        """Give the client a whole answer, streamed or not, as the query asks."""
+        ...
+
+    async def progress(self, event: str, **facts: Any) -> None:
+        """Tell the client how it goes, beside the answer: an SSE comment, and an event where it asked for them."""
+        ...
+
+    def note(self, **facts: Any) -> None:
+        """Facts for the `consilium` object of the answer: agreement, scores, what was not done and why."""
+        ...
 
 
 class Composer(Protocol):
-    """Carries a plan out. `build(options: Options) -> Composer`."""
+    """Carries a plan out. `build(options: Options) -> Composer`.
+
+    `seated` fills in the seats that it will ask, before anybody is: pure, so that a plan can be explained. Seats that
+    a policy chose (more than one) are kept; an expert may have several.
+    """
+
+    def seated(self, plan: Plan) -> Plan: ...
 
     async def compose(self, query: Query, voices: Voices, emit: Emit) -> Answer: ...

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from experts.errors import ExpertError
+from experts.errors import ConsiliumError
 from experts.language import Answer, Usage
+from router.budget import Budget
 from router.decide import Decided
 from router.plan import Plan
 
 
 class Attempt(NamedTuple):
-    """One call to one expert: `error` is None when it answered."""
+    """One call to one expert: `error` is None when it answered. `role` is its part in the plan: seat, aggregator …"""
 
     expert: str
     usage: Usage
     cost_usd: float
     took_s: float
-    error: ExpertError | None = None
+    error: ConsiliumError | None = None
+    role: str = "seat"
 
 
 @dataclass(slots=True)
@@ -28,7 +30,8 @@ class Run:
 
     `speaking` is the expert whose deltas are on their way; `committed` is set by the first of them, after which no
     other expert may start the answer over. `text` and `max_tokens` are the query's, for the decision log: a text only
-    where texts are kept.
+    where texts are kept. `composed`: the usage that the caller is told is summed here.
+    `notes` is what the composer found: agreement, scores, what it did not do and why.
     """
 
     id: str
@@ -46,6 +49,9 @@ class Run:
     cached: bool = False
     decide_s: float = 0.0
     attempts: list[Attempt] = field(default_factory=list[Attempt])
+    budget: Budget | None = None
+    composed: bool = False
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
     answer: Answer | None = None
     status: int = 0
     error: str = ""

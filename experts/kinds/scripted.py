@@ -101,6 +101,7 @@ class Options(_Section):
     delay_s: float = Field(default=0.0, ge=0, description="Seconds before the first token.")
     per_token_s: float = Field(default=0.0, ge=0, description="Seconds before each later token.")
     tokens_per_chunk: int = Field(default=1, ge=1, description="Tokens in each streamed chunk.")
+    ramble: bool = Field(default=False, description="Say it all, whatever `max_tokens` allows.")
     fail: Failure | None = Field(default=None, description="Where and how to fail.")
     usage: Counts | None = Field(default=None, description="Tokens to report, true or not.")
 
@@ -116,12 +117,14 @@ def build(name: str, options: Options, parts: Parts) -> ScriptedExpert:
 
 
 class ScriptedExpert:
-    """An expert without a server. `calls`, `cancelled` and `last` (the query) tell a test what reached it."""
+    """An expert without a server. `calls`, `cancelled`, `tokens` (said), `last` (the query) tell a test what was."""
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self.calls = 0
         self.cancelled = 0
+        self.asked = 0
+        self.tokens = 0
         self.last: Query | None = None
         self._options = options
         self._model = options.model or name
@@ -136,6 +139,7 @@ class ScriptedExpert:
     async def answer(self, query: Query, emit: Emit) -> Answer:
         self.calls += 1
         self.last = query
+        self.asked += sum(len(_TOKEN.findall(message.text)) for message in query.messages)
         fail = self._options.fail
         if fail is not None and fail.times is not None and self.calls > fail.times:
             fail = None
@@ -175,6 +179,7 @@ class ScriptedExpert:
             if said:
                 await _pause(options.per_token_s * len(piece))
             said += len(piece)
+            self.tokens += len(piece)
             await send([wire.text("".join(piece)) for wire in wires])
         if fail is not None:
             raise self._error(fail)
@@ -200,7 +205,7 @@ class ScriptedExpert:
         for stop in [stops] if isinstance(stops, str) else stops:
             text = text.partition(stop)[0] if stop else text
         tokens = _TOKEN.findall(text)
-        if query.max_tokens is not None and len(tokens) > query.max_tokens:
+        if query.max_tokens is not None and len(tokens) > query.max_tokens and not self._options.ramble:
             tokens, finish = tokens[: query.max_tokens], "length"
         calls = [
             {"id": f"call_{i}", "type": "function", "function": {"name": tool.name, "arguments": _arguments(tool)}}

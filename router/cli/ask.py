@@ -25,6 +25,13 @@ def ask(
     system: Annotated[str | None, typer.Option("--system", "-s", help="A system message before it.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, help="0 for the likeliest answer.")] = None,
+    compose: Annotated[
+        str | None, typer.Option("--compose", metavar="NAME", help="auto, single, council, cascade, best-of, race, …")
+    ] = None,
+    budget_calls: Annotated[int | None, typer.Option(min=1, help="Most calls to experts.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out, of all calls.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Most USD.")] = None,
+    budget_ms: Annotated[float | None, typer.Option(help="Most milliseconds.")] = None,
     json: Json = False,
 ) -> None:
     """Ask a running gateway, and show the answer as it comes.
@@ -35,6 +42,7 @@ def ask(
 
       consilium ask "What is 17 * 23?"
       consilium ask --model geo "Capital of Peru?"
+      consilium ask --compose council --budget-calls 4 "Which is larger, 9.11 or 9.9?"
       consilium ask --json "Reverse the word stone" | jq .consilium.expert
     """
     from router.cli.client import Client
@@ -46,6 +54,9 @@ def ask(
     body |= {
         name: value for name, value in (("max_tokens", max_tokens), ("temperature", temperature)) if value is not None
     }
+    limits = {"calls": budget_calls, "tokens": budget_tokens, "usd": budget_usd, "ms": budget_ms}
+    wish: dict[str, Any] = {"budget": {name: value for name, value in limits.items() if value is not None}}
+    body["consilium"] = {"explain": True, **wish, **({"compose": compose} if compose else {})}
     client = Client(url, key)
     if json:
         print_json(asyncio.run(whole(client, body)))
@@ -55,7 +66,7 @@ def ask(
 
 async def whole(client: Client, body: dict[str, Any]) -> dict[str, Any]:
     """The OpenAI response, with the `consilium` object that says how it was decided."""
-    return await client.json("POST", "/v1/chat/completions", {**body, "consilium": True})
+    return await client.json("POST", "/v1/chat/completions", {"consilium": True, **body})
 
 
 async def _show(client: Client, body: dict[str, Any]) -> None:
@@ -64,7 +75,7 @@ async def _show(client: Client, body: dict[str, Any]) -> None:
 
     started = perf_counter()
     decided: dict[str, Any] = {}
-    async with client.call("POST", "/v1/chat/completions", {**body, "stream": True, "consilium": True}) as response:
+    async with client.call("POST", "/v1/chat/completions", {"consilium": True, **body, "stream": True}) as response:
         async for event in events(response):
             decided = event.get("consilium") or decided
             for choice in event.get("choices") or ():
@@ -72,7 +83,27 @@ async def _show(client: Client, body: dict[str, Any]) -> None:
                 sys.stdout.write(delta.get("content") or "")
                 sys.stdout.flush()
     sys.stdout.write("\n")
-    screen(errors=True).print(f"[dim]{signature(decided)} in {perf_counter() - started:.2f} s[/]")
+    console = screen(errors=True)
+    for line in voices(decided):
+        console.print(f"[dim]{line}[/]", highlight=False)
+    console.print(f"[dim]{signature(decided)} in {perf_counter() - started:.2f} s[/]")
+
+
+def voices(decided: dict[str, Any]) -> list[str]:
+    """A line for each call of an answer that took several, then what the composer found, and what ended the budget."""
+    spoke: list[dict[str, Any]] = decided.get("voices") or []
+    lines = [
+        f"{one['expert']} ({one['role']}): {one['error'] or str(one['completion_tokens']) + ' tokens'}, "
+        f"{one['took_ms']:.0f} ms, {one['cost_usd']:.2g} USD"
+        for one in spoke
+        if len(spoke) > 1
+    ]
+    found: dict[str, Any] = decided.get("compose") or {}
+    lines += [f"{name.replace('_', ' ')}: {value}" for name, value in found.items() if name != "steps"]
+    budget: dict[str, Any] = decided.get("budget") or {}
+    if budget.get("ended_by"):
+        lines.append(f"the budget of {budget['ended_by']} was spent: this is what there was by then")
+    return lines
 
 
 def signature(decided: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from experts.errors import AllFailed, ExpertError
 from experts.language import Answer, Query
 from experts.protocols import Emit
+from router.plan import Plan
 from router.protocols import Voices
 
 
@@ -20,6 +21,9 @@ def build(options: Options) -> Single:
 
 class Single:
     """Asks the first seat, then each spare. `n`, `logprobs`, tools and structured output pass through untouched."""
+
+    def seated(self, plan: Plan) -> Plan:
+        return plan
 
     async def compose(self, query: Query, voices: Voices, emit: Emit) -> Answer:
         plan = voices.plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from dataclasses import replace
 from os import urandom
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -19,12 +20,13 @@ from experts.wire import parse
 from registry.public import public
 from router.assembly import PRESETS, Snapshot
 from router.embedding import Embedding
-from router.explain import plan_json
+from router.explain import before, plan_json
 from router.http.completions import CLIENT_CLOSED, watched
 from router.http.exchange import JSON, Receive, Scope, Send, error_reply, json_object, read_body, reply
 from router.http.exchange import reply_json as send_json
 from router.keys import Key
 from router.run import Run
+from router.wishes import from_headers
 
 if TYPE_CHECKING:
     from router.http.app import Caller, Gateway
@@ -105,10 +107,12 @@ async def route(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive
     try:
         query = parse("chat", orjson.dumps(asked), "dec-" + urandom(12).hex())
         run = Run(query.id, caller.request_id, caller.key.name)
+        if caller.wishes:
+            query = replace(query, extension=from_headers(query.extension, caller.wishes))
         plan, _ = await gateway.router.plan(query, run, caller.key)
     finally:
         await gateway.ledger.release(caller.key.name)
-    await send_json(send, {"decision_id": query.id, **plan_json(plan), "cached": run.cached,
+    await send_json(send, {"decision_id": query.id, **plan_json(plan), **before(run), "cached": run.cached,
                            "decide_ms": round(run.decide_s * 1e3, 3)})  # fmt: skip
 
 

@@ -22,14 +22,20 @@ from router.keys import Key, Keys, matches
 from router.ledger import Ledger
 from router.pipeline import ANYBODY, Router
 
+NO_WISHES: Mapping[str, str] = MappingProxyType({})
+
 
 class Caller(NamedTuple):
-    """Who sent a request, and the headers that matter. `admin`: it showed the admin key."""
+    """Who sent a request, and the headers that matter. `admin`: it showed the admin key.
+
+    `wishes` are its `x-consilium-…` headers, by the rest of their names.
+    """
 
     key: Key
     admin: bool
     request_id: str
     content_length: bytes | None
+    wishes: Mapping[str, str] = NO_WISHES
 
 
 Handler = Callable[["Gateway", Caller, Scope, Receive, Send], Awaitable[None]]
@@ -83,6 +89,7 @@ class Gateway:
     def _caller(self, scope: Scope, *, anonymous: bool) -> Caller:
         authorization = request_id = host = kind = b""
         length: bytes | None = None
+        wishes: dict[str, str] | None = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 authorization = value
@@ -94,6 +101,9 @@ class Gateway:
                 host = value
             elif name == b"content-type":
                 kind = value
+            elif name.startswith(b"x-consilium-"):
+                wishes = wishes or {}
+                wishes[name[12:].decode("latin-1")] = value.decode("latin-1")
             elif name == b"x-api-key" and not authorization:
                 authorization = b"Bearer " + value
         if self.allowed_hosts is not None and not anonymous:
@@ -104,14 +114,14 @@ class Gateway:
         token = authorization[7:].decode("latin-1").strip() if authorization[:7].lower() == b"bearer " else ""
         admin_key = self.admin_key
         if admin_key is not None and token and matches(admin_key, token):
-            return Caller(Key("admin"), True, request, length)
+            return Caller(Key("admin"), True, request, length, wishes or NO_WISHES)
         if not self.keys:
-            return Caller(ANYBODY, False, request, length)
+            return Caller(ANYBODY, False, request, length, wishes or NO_WISHES)
         key = self.keys.find(token) if token else None
         if key is None:
             what = "this API key is not known" if token else "no API key: send it as `Authorization: Bearer KEY`"
             raise Denied(what)
-        return Caller(key, False, request, length)
+        return Caller(key, False, request, length, wishes or NO_WISHES)
 
     def _check_browser(self, host: str, kind: bytes, method: str) -> None:
         """Without keys, a web page must not reach this gateway through its reader's browser.

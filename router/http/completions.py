@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from os import urandom
-from time import time
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from experts.errors import ConsiliumError
 from experts.language import Answer, Api, Delta, Query
-from experts.wire import DONE, extension_event, parse, with_extension
+from experts.wire import DONE, extension_event, parse, progress_event, usage_event, with_extension
 from router.explain import explanation
 from router.http.exchange import (
     EVENT_STREAM,
@@ -30,11 +31,14 @@ from router.http.exchange import (
 )
 from router.keys import Key
 from router.run import Run
+from router.wishes import from_headers
 
 if TYPE_CHECKING:
     from router.http.app import Caller, Gateway
 
 WATCH_AFTER_S = 0.02
+PATIENCE_S = 1.0
+"""How long a stream may stay silent before its client gets a sign of life."""
 CLIENT_CLOSED = 499
 
 
@@ -47,6 +51,8 @@ async def complete(gateway: Gateway, api: Api, caller: Caller, receive: Receive,
     admitted = False
     try:
         query = parse(api, await read_body(receive, caller.content_length, gateway.max_body_bytes), run.id)
+        if caller.wishes:
+            query = replace(query, extension=from_headers(query.extension, caller.wishes))
         run.model, run.stream = query.model, query.stream
         await gateway.admit(caller.key)
         admitted = True
@@ -107,12 +113,13 @@ async def watched(work: Awaitable[None], receive: Receive) -> None:
 class Exchange:
     """The HTTP side of one run: starts the response with the first delta, and ends it."""
 
-    __slots__ = ("_run", "_send", "_started")
+    __slots__ = ("_run", "_send", "_started", "_wants_progress")
 
     def __init__(self, run: Run, send: Send) -> None:
         self._run = run
         self._send = send
         self._started = False
+        self._wants_progress = False
 
     async def answer(self, gateway: Gateway, query: Query, key: Key) -> None:
         run = self._run
@@ -122,14 +129,32 @@ class Exchange:
             self._started = True
             await reply(self._send, 200, body, [JSON, *self._headers()])
             return
-        answer = await gateway.router.answer(query, self.emit, run, key)
+        self._wants_progress = bool(query.extension.get("progress"))
+        answer = await gateway.router.answer(query, self.emit, run, key, self.aside)
         await self._end(query, answer)
 
     async def emit(self, delta: Delta) -> None:
-        if not self._started:
+        if not self._run.committed:
             self._run.committed = True
-            await self._start()
+            if not self._started:
+                await self._start()
         await self._send({"type": "http.response.body", "body": delta.events, "more_body": True})
+
+    async def aside(self, progress: Mapping[str, Any], sure: bool) -> None:
+        """How a composition goes: a comment that every client skips, and an event where it asked for them.
+
+        Before an answer is `sure`, an error should still be an HTTP status: so the response starts with it only for a
+        client that asked, or that has waited long.
+        """
+        run = self._run
+        if not (sure or self._started or self._wants_progress or perf_counter() - run.started > PATIENCE_S):
+            return
+        if not self._started:
+            await self._start()
+        piece = b": " + str(progress["event"]).encode() + b"\n\n"
+        if self._wants_progress:
+            piece += progress_event(run.id, int(time()), progress)
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def fail(self, fault: ConsiliumError) -> None:
         """An error before the first delta is an HTTP status; after it, an event, and no `[DONE]`."""
@@ -148,11 +173,14 @@ class Exchange:
     async def _end(self, query: Query, answer: Answer) -> None:
         if not self._started:
             await self._start()
-        tail = DONE
+        tail = b""
+        created = int(time())
+        if self._run.composed and query.include_usage:
+            tail = usage_event(query.api, self._run.id, answer.expert, created, self._run.usage)
         if query.extension:
             found: dict[str, Any] = explanation(self._run)
-            tail = extension_event(query.api, self._run.id, answer.expert, int(time()), found) + DONE
-        await self._send({"type": "http.response.body", "body": tail})
+            tail += extension_event(query.api, self._run.id, answer.expert, created, found)
+        await self._send({"type": "http.response.body", "body": tail + DONE})
 
     def _headers(self) -> Headers:
         run, plan = self._run, self._run.plan
@@ -162,6 +190,8 @@ class Exchange:
         ]
         if plan is not None:
             headers.append((b"x-consilium-expert", (run.speaking or plan.expert).encode()))
+            if plan.composer != "single":
+                headers.append((b"x-consilium-composer", plan.composer.encode()))
             if plan.route:
                 headers.append((b"x-consilium-route", plan.route.encode()))
         return headers

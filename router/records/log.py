@@ -131,7 +131,7 @@ def _decision(taken: _Taken) -> Decision:
         prompt_tokens=decided.prompt_tokens if decided else 0.0, max_tokens=taken.max_tokens,
         tried=tuple(
             Tried(one.expert, one.usage.prompt_tokens, one.usage.completion_tokens, one.cost_usd,
-                  round(one.took_s * 1e3, 2), (one.error.code or one.error.type) if one.error else "")
+                  round(one.took_s * 1e3, 2), (one.error.code or one.error.type) if one.error else "", one.role)
             for one in taken.attempts
         ),
         cached=bool(decided and decided.cached), decide_ms=round(decided.took_s * 1e3, 3) if decided else 0.0,

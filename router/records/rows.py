@@ -15,7 +15,10 @@ Source = Literal["profile", "feedback"]
 
 
 class Tried(NamedTuple):
-    """One call to one expert, as a decision keeps it; `error` is the error's code, empty where it answered."""
+    """One call to one expert, as a decision keeps it.
+
+    `error` is the error's code, empty where it answered; `role` its part in the plan.
+    """
 
     expert: str
     prompt_tokens: int
@@ -23,6 +26,7 @@ class Tried(NamedTuple):
     cost_usd: float
     took_ms: float
     error: str = ""
+    role: str = "seat"
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,97 @@
+"""What a composer adds to its experts' own time, and what councils do to single requests: `make bench`.
+
+    python bench/compose.py [--rounds 200] [--json bench/compose.json]
+
+Scripted experts in this process, so that everything that is not their scripted time is the composer's. Everything is
+compared within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+DELAY_S = 0.02
+EXPERT = "kind: expert\nname: e{n}\nprovider: scripted\ndescription: e{n}\ntext: The answer is {n}.\ndelay_s: {delay}\n"
+ROUTE = 'kind: route\nname: auto\nexperts: "*"\nestimator: prior\ncomposer: {name: council, k: 5}\n'
+BARS = {"race_added_p50_ms": 2.0, "best-of_added_p50_ms": 2.0, "council_added_p50_ms": 2.0,
+        "singles_p99_ratio": 3.0}  # fmt: skip
+
+
+async def measured(rounds: int) -> dict[str, float]:
+    import orjson
+
+    from experts.protocols import silent
+    from experts.wire import parse
+    from router.local import load_registry, open_router
+    from router.run import Run
+    from router.telemetry import Log, Telemetry
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "registry.yaml"
+        path.write_text("---\n".join([*(EXPERT.format(n=n, delay=DELAY_S) for n in range(5)), ROUTE]))
+        async with open_router(load_registry(path), telemetry=Telemetry(Log(level="warning"))) as router:
+
+            async def one(model: str, compose: str, number: int) -> float:
+                body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": f"Number {number}?"}]}
+                query = parse("chat", orjson.dumps({**body, "consilium": {"compose": compose}}), f"q{number}")
+                started = perf_counter()
+                await router.answer(query, silent, Run(f"q{number}"))
+                return (perf_counter() - started) * 1e3
+
+            async def singles(count: int, gap_s: float) -> list[float]:
+                async def later(number: int) -> float:
+                    await asyncio.sleep(number * gap_s)
+                    return await one("e0", "single", number)
+
+                return await asyncio.gather(*(later(number) for number in range(count)))
+
+            found: dict[str, float] = {}
+            own = statistics.median([await one("e0", "single", number) for number in range(rounds)])
+            for name, steps in (("race", 1), ("best-of", 1), ("council", 2)):
+                took = statistics.median([await one("auto", name, number) for number in range(rounds)])
+                found[f"{name}_added_p50_ms"] = took - steps * own
+            alone = sorted(await singles(300, 0.005))
+            stop = False
+
+            async def councils() -> None:
+                number = 0
+                while not stop:
+                    await one("auto", "council", number)
+                    number += 1
+
+            busy = [asyncio.create_task(councils()) for _ in range(100)]
+            beside = sorted(await singles(300, 0.005))
+            stop = True
+            await asyncio.gather(*busy)
+            found |= {"single_p50_ms": own, "singles_p99_alone_ms": alone[-4], "singles_p99_beside_ms": beside[-4],
+                      "singles_p99_ratio": beside[-4] / alone[-4]}  # fmt: skip
+            return found
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=200)
+    options.add_argument("--json", type=Path)
+    asked = options.parse_args()
+    found = asyncio.run(measured(asked.rounds))
+    for key, value in found.items():
+        bar = BARS.get(key)
+        verdict = "" if bar is None else f"<= {bar}  {'met' if value <= bar else 'MISSED'}"
+        print(f"  {key:28}{value:10.2f}   {verdict}")
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What composers share: who sits, what a seat is asked, whether an answer will do, and giving it to the client."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import orjson
+
+from experts.errors import AllFailed, BudgetSpent, ConsiliumError, ExpertError
+from experts.language import Answer, Message, Query
+from experts.protocols import Emit
+from router.plan import Plan, Seat
+from router.protocols import Call, Heard, Voices
+
+SAMPLING = 0.7
+"""Temperature of an expert's further samples, where the caller asked for less: equal samples tell nothing."""
+
+_CODE = re.compile(r"```(?:python|py)\n(.*?)```", re.DOTALL)
+_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_ANSWER = re.compile(r"(?:answer\s*(?:is|:)|####)\s*(.+)", re.IGNORECASE)
+
+
+def recruited(plan: Plan, k: int, *, repeat: bool = True) -> Plan:
+    """The plan with k seats: those a policy chose, where they are several; else the experts of highest expected
+    quality. Where there are fewer experts, they sit again, which is self-consistency."""
+    seats = [seat.expert for seat in plan.seats]
+    if len(seats) == 1:
+        rows = sorted(plan.estimates, key=lambda row: -row.quality)
+        others = [row.expert for row in rows] or list(plan.spares)
+        seats = list(dict.fromkeys([*seats, *(name for name in others if name not in plan.excluded)]))[:k]
+        while repeat and len(seats) < k:
+            seats.append(seats[len(seats) % len(set(seats))])
+    spares = tuple(name for name in plan.spares if name not in seats)
+    return replace(plan, seats=tuple(Seat(name, 1 / len(seats)) for name in seats), spares=spares)
+
+
+def calls(query: Query, seats: Sequence[str], *, role: str = "seat") -> list[Call]:
+    """One call a seat; an expert's further seats sample."""
+    seen: dict[str, int] = {}
+    made: list[Call] = []
+    for name in seats:
+        number = seen[name] = seen.get(name, 0) + 1
+        asked = query
+        if number > 1:
+            given = orjson.loads(bytes(query.fields["temperature"])) if "temperature" in query.fields else None
+            warm = max(given, SAMPLING) if given is not None else SAMPLING
+            asked = query.with_fields(temperature=warm, seed=number)
+        made.append(Call(name, asked, role))
+    return made
+
+
+def weakness(query: Query, answer: Answer) -> str:
+    """What is plainly wrong with an answer, whoever gave it; empty where nothing is."""
+    text = answer.text.strip()
+    if not text:
+        return "it says nothing"
+    if answer.finish == "length" and query.max_tokens is None:
+        return "it was cut short"
+    if query.needs.structured:
+        return invalid(query, text)
+    for code in _CODE.findall(text):
+        try:
+            ast.parse(code)
+        except (SyntaxError, ValueError) as fault:
+            return f"its code does not parse: {fault}"
+    return ""
+
+
+def invalid(query: Query, text: str) -> str:
+    """Why a text is not the structured output that was asked for; empty where it is."""
+    try:
+        value: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as fault:
+        return f"it is not JSON: {fault}"
+    form: dict[str, Any] = orjson.loads(bytes(query.fields["response_format"]))
+    asked: dict[str, Any] = form.get("json_schema") or {}
+    schema: Any = asked.get("schema")
+    if not isinstance(schema, Mapping):
+        return "" if isinstance(value, dict) else "it is not a JSON object"
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        validator: Any = Draft202012Validator(cast(dict[str, Any], schema))
+        fault: Any = next(validator.iter_errors(value), None)
+    except SchemaError:
+        return ""  # the caller's schema is the expert's to refuse
+    return "" if fault is None else f"{fault.json_path}: {fault.message}"
+
+
+def final(text: str) -> str:
+    """What a text comes to, for comparing: its boxed expression, what follows "the answer is", or all of it."""
+    text = text.strip()
+    if (found := _BOXED.findall(text)) or (found := _ANSWER.findall(text)):
+        text = found[-1]
+    elif len(text) > 200:
+        return ""
+    return re.sub(r"[\s.,!*$]+", " ", text).strip().lower()
+
+
+def agreement(answers: Sequence[Answer]) -> float:
+    """The share of answers that come to the most frequent thing, 0 to 1; 0 where none can be compared."""
+    found = [final(answer.text) for answer in answers]
+    named = [one for one in found if one]
+    return max((named.count(one) for one in named), default=0) / max(len(found), 1)
+
+
+def answers(heard: Sequence[Heard]) -> list[Answer]:
+    return [one.answer for one in heard if one.answer is not None and one.answer.text.strip()]
+
+
+def best(found: Sequence[Answer], voices: Voices) -> Answer:
+    """The answer of the expert of highest expected quality; whole ones before those that were cut."""
+    rows = voices.estimates
+
+    def worth(answer: Answer) -> tuple[bool, float]:
+        row = rows.get(answer.expert)
+        return answer.finish != "length", row.quality if row else 0.0
+
+    return max(found, key=worth)
+
+
+def nobody(heard: Sequence[Heard]) -> ConsiliumError:
+    """The error of a request that nobody answered: the budget's where it was the budget, else every expert's."""
+    faults = [one.error for one in heard if one.error is not None]
+    experts = [fault for fault in faults if isinstance(fault, ExpertError)]
+    if not experts:
+        spent = [fault for fault in faults if isinstance(fault, BudgetSpent)]
+        return spent[0] if spent else AllFailed("every seat answered with nothing", causes=())
+    if len(experts) == 1 and len(faults) == 1:
+        return experts[0]
+    tried = "; ".join(f"{fault.expert}: {fault.message}" for fault in experts)
+    return AllFailed(f"all {len(experts)} experts that were tried failed: {tried}", causes=experts)
+
+
+async def settled(query: Query, voices: Voices, answer: Answer, emit: Emit) -> Answer:
+    """Give the client this answer; structured output is checked first, and repaired once by who gave it."""
+    if query.needs.structured and (why := invalid(query, answer.text)):
+        ask = (f"That is not the structured output that was asked for ({why}). "
+               "Answer again with only the corrected JSON.")  # fmt: skip
+        again = extended(query, [("assistant", answer.text), ("user", ask)])
+        try:
+            repaired = await voices.hear(answer.expert, again, role="repair")
+        except (ExpertError, BudgetSpent) as fault:
+            voices.note(repair=f"failed: {fault.message}")
+        else:
+            still = invalid(query, repaired.text)
+            voices.note(repair=f"still invalid: {still}" if still else "repaired once")
+            answer = answer if still else repaired
+    return await voices.say(query, answer, emit)
+
+
+def extended(query: Query, turns: Sequence[tuple[str, str]]) -> Query:
+    """The same conversation with further turns."""
+    given: list[dict[str, Any]] = orjson.loads(bytes(query.fields["messages"]))
+    more = [{"role": role, "content": text} for role, text in turns]
+    messages = (*query.messages, *(Message(role, text) for role, text in turns))
+    return replace(query.with_fields(messages=[*given, *more]), messages=messages)

@@ -1,0 +1,297 @@
+"""The voices of one plan: experts asked under their own limits and the request's budget, every attempt kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from math import inf
+from time import perf_counter
+from typing import Any, Protocol
+
+import orjson
+
+from experts.errors import BudgetSpent, ConsiliumError, ExpertError, Limited
+from experts.hearing import Ear
+from experts.language import Answer, Card, Delta, Query, Usage
+from experts.protocols import Emit, Expert
+from experts.speech import Chunks
+from router.budget import Budget, Gauges, Grant, Room
+from router.ledger import Ledger, Limits
+from router.plan import Estimate, Plan
+from router.protocols import Call, Heard
+from router.run import Attempt, Run
+from router.telemetry import Telemetry
+
+Aside = Callable[[Mapping[str, Any], bool], Awaitable[None]]
+"""Tells the client how a composition goes, beside the answer; the flag: someone has answered, so it will not fail."""
+
+
+class InForce(Protocol):
+    """The part of a snapshot that voices need."""
+
+    @property
+    def experts(self) -> Mapping[str, Expert]: ...
+
+    @property
+    def cards(self) -> Mapping[str, Card]: ...
+
+    @property
+    def limits(self) -> Mapping[str, Limits]: ...
+
+
+class Enough(Exception):
+    """Raised into a call that has said all it may."""
+
+
+class Seats:
+    """`router.protocols.Voices` over the experts of one snapshot."""
+
+    __slots__ = ("_aside", "_gauges", "_ledger", "_run", "_snapshot", "_telemetry", "answered", "budget", "plan")
+
+    def __init__(
+        self, plan: Plan, snapshot: InForce, ledger: Ledger, telemetry: Telemetry, run: Run, *,
+        budget: Budget | None = None, gauges: Gauges | None = None, aside: Aside | None = None,
+    ) -> None:  # fmt: skip
+        self.plan = plan
+        self.budget = budget or Budget()
+        self.answered = 0
+        self._gauges = gauges or Gauges()
+        self._aside = aside
+        self._snapshot = snapshot
+        self._ledger = ledger
+        self._telemetry = telemetry
+        self._run = run
+
+    @property
+    def committed(self) -> bool:
+        return self._run.committed
+
+    @property
+    def estimates(self) -> Mapping[str, Estimate]:
+        return {row.expert: row for row in self.plan.estimates}
+
+    @property
+    def cards(self) -> Mapping[str, Card]:
+        return self._snapshot.cards
+
+    def note(self, **facts: Any) -> None:
+        self._run.notes.update(facts)
+
+    async def progress(self, event: str, **facts: Any) -> None:
+        if self._aside is not None:
+            await self._aside({"event": event, **facts}, self.answered > 0)
+
+    async def ask(self, expert: str, query: Query, emit: Emit, *, role: str = "seat") -> Answer:
+        """One call whose deltas go to the client. Without a budget nothing stands between expert and `emit`."""
+        self._run.speaking = expert
+        if not self.budget.limited:
+            return await self._unlimited(expert, query, emit, role)
+        return await self._limited(expert, query, emit, role, None)
+
+    async def hear(self, expert: str, query: Query, *, role: str = "seat", room: Room | None = None) -> Answer:
+        """One call, silently; the answer is whole, whether or not the caller streams."""
+        asked = query if query.stream else replace(query, stream=True)
+        answer = await self._limited(expert, asked, None, role, room)
+        self.answered += 1
+        return answer
+
+    async def hear_all(
+        self, calls: Sequence[Call], *, keep: float = 0.0, keep_calls: int = 0,
+        enough: Callable[[Sequence[Heard]], bool] | None = None,
+    ) -> list[Heard]:  # fmt: skip
+        """Several calls at once, none cancelled because another failed. See Voices."""
+        affordable = self._affordable(calls, keep, keep_calls)
+        room = self.budget.rooms(affordable, keep=keep) if self.budget.limited else None
+        heard: list[Heard] = [
+            Heard(call, error=BudgetSpent(f"{call.expert} was not asked: the request's budget has no room for it",
+                                          limit=self.budget.ended or "tokens"))
+            for call in calls[affordable:]
+        ]  # fmt: skip
+
+        async def one(call: Call) -> Heard:
+            try:
+                return Heard(call, await self.hear(call.expert, call.query, role=call.role, room=room))
+            except (ExpertError, BudgetSpent) as fault:
+                return Heard(call, error=fault)
+
+        tasks = [asyncio.create_task(one(call)) for call in calls[:affordable]]
+        answered: list[Heard] = []
+        try:
+            for next_one in asyncio.as_completed(tasks):
+                found = await next_one
+                answered.append(found)
+                await self.progress(
+                    "heard", expert=found.call.expert, role=found.call.role, of=len(tasks), done=len(answered),
+                    error=found.error.message if found.error else None,
+                )  # fmt: skip
+                if enough is not None and enough(answered):
+                    break
+        finally:
+            await _cancelled(tasks)
+        return [*answered, *heard]
+
+    async def say(self, query: Query, answer: Answer, emit: Emit) -> Answer:
+        """Give the client an answer that was heard before: as chunks where it streams, else as it is."""
+        self._run.speaking = answer.expert
+        if not query.stream:
+            return answer
+        choice: dict[str, Any] = orjson.loads(answer.body)["choices"][0]
+        chunks = Chunks(query, answer.expert, 0)
+        said: dict[str, Any] = {"role": "assistant", **(choice.get("message") or {})}
+        events = chunks.spoken(said if query.api == "chat" else choice["text"], choice.get("logprobs"))
+        await emit(Delta(events + chunks.delta({}, answer.finish) if query.api == "chat" else events))
+        return replace(answer, body=b"", streamed_text=answer.text)
+
+    def _affordable(self, calls: Sequence[Call], keep: float, keep_calls: int) -> int:
+        """How many of the calls, from the first on, can be made with enough room each."""
+        budget = self.budget
+        if not budget.limited:
+            return len(calls)
+        most = min(len(calls), max(int(min(budget.calls_left - keep_calls, len(calls))), 0))
+        if most < len(calls):
+            budget.cut("calls")
+        sizes = [self._gauges.prompt(call.expert, call.query.messages) for call in calls]
+        for count in range(most, 0, -1):
+            room = budget.rooms(count, keep=keep)
+            if all(size + 2 <= room.tokens for size in sizes[:count]):
+                if count < most:
+                    budget.cut("tokens")
+                return count
+        return min(most, 1)
+
+    async def _unlimited(self, expert: str, query: Query, emit: Emit, role: str) -> Answer:
+        started = perf_counter()
+        self.budget.calls += 1
+        try:
+            answer = await self._enter(expert, query, emit)
+        except (ExpertError, asyncio.CancelledError) as fault:
+            self._failed(expert, Usage(), started, role, fault)
+            raise
+        self._run.attempts.append(
+            Attempt(expert, answer.usage, self.cards[expert].price.of(answer.usage), answer.took_s, None, role)
+        )
+        return answer
+
+    async def _limited(self, expert: str, query: Query, emit: Emit | None, role: str, room: Room | None) -> Answer:
+        """One call under a grant, heard as it speaks; cut off where its grant ends, with what it said until then."""
+        started, price, budget = perf_counter(), self.cards[expert].price, self.budget
+        prompt = self._gauges.prompt(expert, query.messages)
+        grant = budget.reserve(prompt, price, query.max_tokens, room)
+        listener = _Listener(query, emit, grant)
+        asked = _asked(query, grant)
+        late = False
+        usage = Usage()
+        try:
+            try:
+                async with asyncio.timeout(None if grant.until == inf else max(grant.until - perf_counter(), 0)):
+                    answer = await self._enter(expert, asked, listener.take)
+                usage = answer.usage
+                ended = listener.finish() or answer.finish
+            except Enough:
+                answer, ended = Answer(expert), "length"
+            except TimeoutError:
+                late, answer, ended = True, Answer(expert), "length"
+            usage = self._gauges.believed(expert, query.messages, usage, listener.ear.tokens, listener.ear.size)
+            cut = late or not answer.finish
+            if late and not listener.ear.tokens:
+                budget.cut("ms")
+                raise BudgetSpent(f"expert {expert} said nothing within the request's time", limit="ms")
+            if cut or (ended == "length" and _by_grant(query, grant)):
+                budget.cut("ms" if late else _scarce(grant))
+            if emit is not None and cut and query.stream:
+                await emit(Delta(Chunks(query, expert, 0).delta({}, "length")))
+        except (ConsiliumError, asyncio.CancelledError) as fault:
+            spent = self._gauges.believed(expert, query.messages, usage, listener.ear.tokens, listener.ear.size)
+            spent = spent if listener.ear.tokens or not isinstance(fault, ExpertError) else Usage()
+            budget.settle(grant, spent, price)
+            self._failed(expert, spent, started, role, fault)
+            raise
+        budget.settle(grant, usage, price)
+        took = perf_counter() - started
+        self._run.attempts.append(Attempt(expert, usage, price.of(usage), took, None, role))
+        streamed = emit is not None and query.stream
+        body = b"" if streamed else listener.ear.body(query, expert, usage, cut=cut)
+        text = listener.ear.text if streamed else ""
+        first = (listener.first_at or perf_counter()) - started
+        return Answer(expert, body, text, usage, ended, answer.endpoint, first, took, answer.chunks)
+
+    async def _enter(self, expert: str, query: Query, emit: Emit) -> Answer:
+        if not await self._ledger.enter_expert(expert, self._snapshot.limits[expert]):
+            raise _full(expert)
+        try:
+            return await self._snapshot.experts[expert].answer(query, emit)
+        finally:
+            await self._ledger.leave_expert(expert)
+
+    def _failed(self, expert: str, usage: Usage, started: float, role: str, fault: BaseException) -> None:
+        """Keep the attempt. One that was cancelled (the client left, or the voice is not needed) is no failure."""
+        if not isinstance(fault, ConsiliumError):
+            fault = ExpertError(f"the call to expert {expert} was cancelled before it ended", expert=expert,
+                                code="cancelled")  # fmt: skip
+        else:
+            self._telemetry.failures.labels(expert, fault.code or "").inc()
+        cost = self.cards[expert].price.of(usage)
+        self._run.attempts.append(Attempt(expert, usage, cost, perf_counter() - started, fault, role))
+
+
+class _Listener:
+    """Counts what one call says on its way to the client, or to nobody, and ends it where its grant ends."""
+
+    __slots__ = ("_emit", "_grant", "_query", "ear", "first_at")
+
+    def __init__(self, query: Query, emit: Emit | None, grant: Grant) -> None:
+        self.ear = Ear()
+        self.first_at = 0.0
+        self._emit = emit if query.stream else None
+        self._grant = grant
+        self._query = query
+
+    def finish(self) -> str | None:
+        return self.ear.finish
+
+    async def take(self, delta: Delta) -> None:
+        before = self.ear.tokens
+        self.ear.feed(delta.events)
+        if not self.first_at and self.ear.tokens:
+            self.first_at = perf_counter()
+        if self._emit is not None:
+            await self._emit(delta)
+        most = self._grant.completion
+        if most is not None and self.ear.tokens > before and self.ear.tokens >= most:
+            raise Enough
+
+
+def _asked(query: Query, grant: Grant) -> Query:
+    """What the expert is sent: as a stream, so that it can be counted, and with the tokens of its grant."""
+    changes: dict[str, Any] = {"stream": True}
+    if query.include_usage:
+        changes["stream_options"] = None
+    if grant.told != query.max_tokens:
+        name = "max_completion_tokens" if "max_completion_tokens" in query.fields else "max_tokens"
+        changes[name] = grant.told
+    return replace(query.with_fields(**changes), stream=True, include_usage=False, max_tokens=grant.told)
+
+
+def _by_grant(query: Query, grant: Grant) -> bool:
+    return grant.told is not None and (query.max_tokens is None or grant.told < query.max_tokens)
+
+
+def _scarce(grant: Grant) -> Any:
+    return grant.binding if grant.binding in ("tokens", "usd") else "tokens"
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel what still runs, and wait until it has let go of its connections."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _full(expert: str) -> ExpertError:
+    fault = ExpertError(f"expert {expert} has as many calls under way as its manifest allows", expert=expert)
+    fault.status, fault.type, fault.code = Limited.status, Limited.type, "expert_full"
+    return fault
