@@ -42,7 +42,7 @@ class Domain:
     queries: tuple[Judged, ...]
 
     def test(self) -> tuple[Judged, ...]:
-        """The queries to judge by. Those of other splits are for fitting; those of neither have no relevant document."""
+        """The queries to judge by; those without a relevant document say nothing."""
         return tuple(query for query in self.queries if query.split == TEST and query.relevant)
 
     def training(self) -> tuple[Judged, ...]:

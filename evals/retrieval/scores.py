@@ -1,9 +1,9 @@
-"""nDCG@10, recall@10 and MRR by pytrec_eval (Van Gysel, de Rijke 2018: NIST's trec_eval), intervals by scipy's bootstrap."""
+"""nDCG@10, recall@10 and MRR by pytrec_eval (Van Gysel, de Rijke 2018), intervals by scipy's bootstrap."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ def score(relevant: Sequence[Mapping[str, int]], found: Sequence[Sequence[str]])
     )
     run = {name: {doc: float(DEPTH - rank) for rank, doc in enumerate(ids[:DEPTH])}
            for name, ids in zip(names, found, strict=True)}  # fmt: skip
-    judged = cast(dict[str, dict[str, float]], judge.evaluate(run))
+    judged = judge.evaluate(run)
     rows = [judged.get(name, {}) for name in names]  # a query that found nothing is not in the answer
     columns = (f"ndcg_cut_{DEPTH}", f"recall_{DEPTH}", "recip_rank")
     return Scores(*(np.array([row.get(column, 0.0) for row in rows]) for column in columns))
@@ -47,8 +47,8 @@ def interval(values: Sequence[Floats], *, seed: int = 0, resamples: int = RESAMP
 
     if not values or min(map(len, values)) < 2:
         return float("nan"), float("nan")
-    found = bootstrap(
+    found: Any = bootstrap(
         tuple(values), mean, n_resamples=resamples, method="percentile", vectorized=True, paired=False, batch=100,
         rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+    )  # fmt: skip
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
