@@ -13,6 +13,9 @@ import orjson
 from experts.errors import AllFailed, BudgetSpent, ConsiliumError, ExpertError
 from experts.language import Answer, Message, Query
 from experts.protocols import Emit
+from router.answers import boxed, choice, number, text
+from router.answers._reading import grouped
+from router.answers.auto import picked
 from router.plan import Plan, Seat
 from router.protocols import Call, Heard, Voices
 
@@ -20,8 +23,6 @@ SAMPLING = 0.7
 """Temperature of an expert's further samples, where the caller asked for less: equal samples tell nothing."""
 
 _CODE = re.compile(r"```(?:python|py)\n(.*?)```", re.DOTALL)
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-_ANSWER = re.compile(r"(?:answer\s*(?:is|:)|####)\s*(.+)", re.IGNORECASE)
 
 
 def recruited(plan: Plan, k: int, *, repeat: bool = True) -> Plan:
@@ -55,14 +56,14 @@ def calls(query: Query, seats: Sequence[str], *, role: str = "seat") -> list[Cal
 
 def weakness(query: Query, answer: Answer) -> str:
     """What is plainly wrong with an answer, whoever gave it; empty where nothing is."""
-    text = answer.text.strip()
-    if not text:
+    said = answer.text.strip()
+    if not said:
         return "it says nothing"
     if answer.finish == "length" and query.max_tokens is None:
         return "it was cut short"
     if query.needs.structured:
-        return invalid(query, text)
-    for code in _CODE.findall(text):
+        return invalid(query, said)
+    for code in _CODE.findall(said):
         try:
             ast.parse(code)
         except (SyntaxError, ValueError) as fault:
@@ -70,10 +71,10 @@ def weakness(query: Query, answer: Answer) -> str:
     return ""
 
 
-def invalid(query: Query, text: str) -> str:
+def invalid(query: Query, said: str) -> str:
     """Why a text is not the structured output that was asked for; empty where it is."""
     try:
-        value: Any = orjson.loads(text)
+        value: Any = orjson.loads(said)
     except orjson.JSONDecodeError as fault:
         return f"it is not JSON: {fault}"
     form: dict[str, Any] = orjson.loads(bytes(query.fields["response_format"]))
@@ -91,21 +92,21 @@ def invalid(query: Query, text: str) -> str:
     return "" if fault is None else f"{fault.json_path}: {fault.message}"
 
 
-def final(text: str) -> str:
-    """What a text comes to, for comparing: its boxed expression, what follows "the answer is", or all of it."""
-    text = text.strip()
-    if (found := _BOXED.findall(text)) or (found := _ANSWER.findall(text)):
-        text = found[-1]
-    elif len(text) > 200:
-        return ""
-    return re.sub(r"[\s.,!*$]+", " ", text).strip().lower()
+async def agreement(query: Query, found: Sequence[Answer]) -> float:
+    """The share of answers that come to the most frequent thing, 0 to 1; 0 where none can be compared.
 
-
-def agreement(answers: Sequence[Answer]) -> float:
-    """The share of answers that come to the most frequent thing, 0 to 1; 0 where none can be compared."""
-    found = [final(answer.text) for answer in answers]
-    named = [one for one in found if one]
-    return max((named.count(one) for one in named), default=0) / max(len(found), 1)
+    They are compared as what the question asks for (a number, a choice, an expression), else by the words of a short
+    final answer. Code and SQL are compared as texts here: running them is a vote's, not worth it to skip a call.
+    """
+    question = query.user_texts()[-1]
+    module = {"number": number, "choice": choice, "boxed": boxed}.get(picked(question), text)
+    extractor = module.build(module.Options())
+    try:
+        groups = await grouped(extractor, [await extractor.read(question, answer.text) for answer in found])
+    finally:
+        await extractor.close()
+    named = [group for group in groups if group >= 0]
+    return max((named.count(group) for group in named), default=0) / max(len(groups), 1)
 
 
 def answers(heard: Sequence[Heard]) -> list[Answer]:
@@ -121,6 +122,16 @@ def best(found: Sequence[Answer], voices: Voices) -> Answer:
         return answer.finish != "length", row.quality if row else 0.0
 
     return max(found, key=worth)
+
+
+def too_few(heard: Sequence[Heard], quorum: int) -> ConsiliumError:
+    """The error of a request that fewer seats answered than its quorum, or nobody."""
+    answered = len(answers(heard))
+    if not answered:
+        return nobody(heard)
+    causes = [one.error for one in heard if isinstance(one.error, ExpertError)]
+    why = "; ".join(f"{one.call.expert}: {one.error.message}" for one in heard if one.error is not None)
+    return AllFailed(f"{answered} of {len(heard)} seats answered, and the quorum is {quorum}: {why}", causes=causes)
 
 
 def nobody(heard: Sequence[Heard]) -> ConsiliumError:

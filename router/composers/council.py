@@ -4,9 +4,9 @@ Sources: Symbolic-MoE (arXiv 2503.05641): k experts recruited for the query, a r
 aggregator chosen for its ability to aggregate. Mixture-of-Agents (arXiv 2406.04692): with `layers` > 1, every seat of a
 further layer sees the answers of the layer before. Where the seats agree already, nobody aggregates.
 
-`n` > 1 and tool calls fall to `single`. Log-probabilities are the aggregator's. Structured output: the aggregator is
-heard whole, checked, and repaired once. Without a quorum of seats the request fails; an aggregator that fails, or that
-the budget has no room for, leaves the best seat's answer.
+`n` > 1 and tool calls fall to `single`. Log-probabilities are those of whoever wrote the answer. Structured output: the
+aggregator is heard whole, checked, and repaired once. Without a quorum of seats the request fails; an aggregator that
+fails, or that the budget has no room for, leaves the best seat's answer.
 """
 
 from __future__ import annotations
@@ -58,8 +58,7 @@ class Council:
 
     async def compose(self, query: Query, voices: Voices, emit: Emit) -> Answer:
         options, seats = self._options, [seat.expert for seat in voices.plan.seats]
-        plain = query.with_fields(logprobs=None, top_logprobs=None)
-        asked, found = plain, list[Answer]()
+        asked, found, agreed = query, list[Answer](), 0.0
         heard: list[Heard] = []
         for layer in range(options.layers):
             left = options.layers - layer
@@ -72,13 +71,12 @@ class Council:
             quorum = min(options.quorum, len(seats))
             while layer == 0 and len(found) < quorum and (more := await self._spare(asked, voices, heard)):
                 found.append(more)
-            agreed = _seats.agreement(found)
+            agreed = await _seats.agreement(query, found)
             if agreed == 1.0 and len(found) > 1 and options.skip:
                 break
-            asked = _reading(plain, found)
+            asked = _reading(query, found)
         if len(found) < min(options.quorum, len(seats)):
-            raise _seats.nobody(heard)
-        agreed = _seats.agreement(found)
+            raise _seats.too_few(heard, options.quorum)
         voices.note(agreement=round(agreed, 3), answered=len(found))
         if len(found) == 1 or (options.skip and agreed == 1.0):
             voices.note(aggregator=None, skipped="the seats agree" if len(found) > 1 else "one seat answered")
