@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import aiohttp
@@ -131,6 +132,27 @@ async def test_a_client_that_leaves_stops_the_work_on_vllm(
         while (await figures(served.client, pocket_server.url))["running"] > 0:
             pass
     assert (await figures(served.client, pocket_server.url))["tokens"] - before < 900
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("compose", ["council", "race"])
+async def test_a_client_that_leaves_stops_every_seat_on_vllm_within_half_a_second(
+    start: Start, monkeypatch: pytest.MonkeyPatch, pocket_server: Any, compose: str
+) -> None:
+    served = await pocket_gateway(start, monkeypatch, pocket_server.url)
+    asking = asyncio.create_task(
+        served.chat("Reverse the word planet.", stream=True, max_tokens=900, ignore_eos=True,
+                    consilium={"compose": compose})
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        while (await figures(served.client, pocket_server.url))["running"] < 2:
+            pass
+    asking.cancel()
+    left = perf_counter()
+    async with asyncio.timeout(10):
+        while (await figures(served.client, pocket_server.url))["running"] > 0:
+            pass
+    assert perf_counter() - left < 0.5
 
 
 @pytest.mark.vllm
