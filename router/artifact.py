@@ -23,15 +23,14 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-import numpy as np
 
 from experts.errors import ConfigError, ConsiliumError
 from experts.language import Card
 from experts.protocols import Encoder
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
-from router.plan import Estimates, Queries
 from router.protocols import Estimator, Parts
+from router.selected import Selected
 from router.telemetry import Log
 
 FORMAT = 1
@@ -43,7 +42,7 @@ LOOK_S = 0.5
 class FittedRoute(msgspec.Struct, frozen=True):
     """One route's estimator: its name and options, its experts in the order of its columns, the fingerprint of the
     encoder it was fitted under (empty where it needs none), mean scores and counts of outcomes by expert, and how it
-    did on rows that it was not fitted on."""
+    did on rows that it was not fitted on. `abilities` to aggregate, by expert, of those that were measured."""
 
     estimator: str
     options: dict[str, Any]
@@ -53,6 +52,7 @@ class FittedRoute(msgspec.Struct, frozen=True):
     outcomes: dict[str, int]
     rows: int
     metrics: dict[str, Any]
+    abilities: dict[str, float] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -76,6 +76,11 @@ class Artifact:
     @property
     def version(self) -> str:
         return self.folder.name
+
+    def abilities(self, route: str, experts: Sequence[str]) -> dict[str, float]:
+        """Measured abilities to aggregate, of these experts."""
+        found = self.manifest.routes[route].abilities if route in self.manifest.routes else {}
+        return {name: found[name] for name in experts if name in found}
 
     def estimator(
         self, route: str, asked: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None,
@@ -113,50 +118,6 @@ class Artifact:
                 columns.append(card.name)
         names = [card.name for card in cards]
         return estimator if columns == names else Selected(estimator, tuple(columns), tuple(names), fitted.means)
-
-
-class Selected:
-    """Another estimator's columns, chosen and ordered: an artifact may know experts that a route no longer has."""
-
-    def __init__(
-        self, estimator: Estimator, columns: tuple[str, ...], names: tuple[str, ...], means: Mapping[str, float]
-    ) -> None:
-        self._estimator = estimator
-        self._names = names
-        self._order = np.array([columns.index(name) for name in names])
-        measured = {name: means[name] for name in names if name in means}
-        self._best = names.index(max(measured, key=measured.__getitem__)) if measured else -1
-
-    @property
-    def uses_vectors(self) -> bool:
-        return self._estimator.uses_vectors
-
-    def estimate(self, queries: Queries) -> Estimates:
-        found = self._estimator.estimate(queries)
-        default = found.experts[found.default] if found.default >= 0 else ""
-        return Estimates(
-            self._names, found.quality[:, self._order], found.uncertainty[:, self._order],
-            found.tokens[:, self._order], found.latency_ms[:, self._order],
-            self._names.index(default) if default in self._names else self._best, found.notes,
-            tuple(found.margins[i] for i in self._order) if found.margins and default in self._names else (),
-        )  # fmt: skip
-
-    def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
-        self._estimator.fit(cards, outcomes)
-        self._order, self._names = np.arange(len(cards)), tuple(card.name for card in cards)
-
-    def update(self, outcomes: Outcomes) -> None:
-        self._estimator.update(outcomes)
-
-    def add(self, card: Card, outcomes: Outcomes) -> None:
-        self._estimator.add(card, outcomes)
-        self._names, self._order = (*self._names, card.name), np.append(self._order, self._order.max() + 1)
-
-    def save(self, folder: Path) -> None:
-        self._estimator.save(folder)
-
-    def load(self, folder: Path) -> None:
-        self._estimator.load(folder)
 
 
 def write(

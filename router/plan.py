@@ -43,6 +43,8 @@ class Estimates:
     `default` is the expert to fall back on (the best single one on the evidence), -1 where there is no evidence.
     `margins` (e,): the lead on the default from which asking that expert instead has paid on rows that were held out;
     empty where that is not known. A lead below it is not to be counted.
+    `suitability` (n, e), at least 0: for recruiting several, how much each is wanted by the skills that a query takes;
+    `skills` are these words, of the only query. None and empty where the estimator knows of no skills.
     """
 
     experts: tuple[str, ...]
@@ -53,17 +55,23 @@ class Estimates:
     default: int = -1
     notes: tuple[str, ...] = ()
     margins: tuple[float, ...] = ()
+    suitability: Matrix | None = None
+    skills: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (self.quality.shape[0], len(self.experts))
-        for name in ("quality", "uncertainty", "tokens", "latency_ms"):
-            found = getattr(self, name).shape
+        for name in ("quality", "uncertainty", "tokens", "latency_ms", "suitability"):
+            table = getattr(self, name)
+            found = shape if table is None else table.shape
             if found != shape:
                 raise ValueError(f"Estimates.{name}: expected shape {shape}, got {found}")
 
 
 class Estimate(NamedTuple):
-    """One expert's row in an explanation. `uncertainty` is one standard deviation; NaN-free: None where unknown."""
+    """One expert's row in an explanation. `uncertainty` is one standard deviation; NaN-free: None where unknown.
+
+    `suitability`: how much it is wanted for the skills of the query, where these are known.
+    """
 
     expert: str
     quality: float
@@ -71,6 +79,7 @@ class Estimate(NamedTuple):
     cost_usd: float | None
     latency_ms: float | None
     score: float
+    suitability: float | None = None
 
 
 class Seat(NamedTuple):
@@ -87,7 +96,7 @@ class Plan:
     `spares` are tried in order, until the first delta has been emitted, when a seat fails. `confidence` is the
     chosen expert's estimated quality (None where nothing was estimated: an expert named directly).
     `excluded` maps each expert that a hard constraint ruled out to the constraint. `propensity` is the probability
-    with which this plan was chosen: below 1 where a share of the traffic explores.
+    with which this plan was chosen: below 1 where a share of the traffic explores. `skills` are the words that spoke.
     """
 
     route: str
@@ -101,6 +110,7 @@ class Plan:
     excluded: dict[str, str] = field(default_factory=dict[str, str])
     registry_version: str = ""
     propensity: float = 1.0
+    skills: tuple[str, ...] = ()
 
     @property
     def expert(self) -> str:

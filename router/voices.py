@@ -41,6 +41,8 @@ class InForce(Protocol):
     @property
     def limits(self) -> Mapping[str, Limits]: ...
 
+    def abilities_of(self, route: str) -> Mapping[str, float]: ...
+
 
 class Seats:
     """`router.protocols.Voices` over the experts of one snapshot."""
@@ -75,6 +77,10 @@ class Seats:
     @property
     def cards(self) -> Mapping[str, Card]:
         return self._snapshot.cards
+
+    @property
+    def abilities(self) -> Mapping[str, float]:
+        return self._snapshot.abilities_of(self.plan.route)
 
     def note(self, **facts: Any) -> None:
         self._run.notes.update(facts)

@@ -14,7 +14,6 @@ from experts.errors import AllFailed, BudgetSpent, ConsiliumError, ExpertError
 from experts.language import Answer, Message, Query
 from experts.protocols import Emit
 from router.answers import boxed, choice, number, text
-from router.answers._reading import grouped
 from router.answers.auto import picked
 from router.plan import Plan, Seat
 from router.protocols import Call, Heard, Voices
@@ -26,10 +25,13 @@ _CODE = re.compile(r"```(?:python|py)\n(.*?)```", re.DOTALL)
 
 
 def recruited(plan: Plan, k: int, *, repeat: bool = True) -> Plan:
-    """The plan with k seats: those a policy chose, where they are several; else the experts of highest expected
-    quality. Where there are fewer experts, they sit again, which is self-consistency."""
+    """The plan with k seats: those a policy chose, where they are several; else, where the skills of the query are
+    known, recruited by them; else the experts of highest expected quality. Where there are fewer experts, they sit
+    again, which is self-consistency."""
     seats = [seat.expert for seat in plan.seats]
-    if len(seats) == 1:
+    if len(seats) == 1 and repeat and any(row.suitability for row in plan.estimates):
+        seats = apportioned(plan, k)
+    elif len(seats) == 1:
         rows = sorted(plan.estimates, key=lambda row: -row.quality)
         others = [row.expert for row in rows] or list(plan.spares)
         seats = list(dict.fromkeys([*seats, *(name for name in others if name not in plan.excluded)]))[:k]
@@ -37,6 +39,19 @@ def recruited(plan: Plan, k: int, *, repeat: bool = True) -> Plan:
             seats.append(seats[len(seats) % len(set(seats))])
     spares = tuple(name for name in plan.spares if name not in seats)
     return replace(plan, seats=tuple(Seat(name, 1 / len(seats)) for name in seats), spares=spares)
+
+
+def apportioned(plan: Plan, k: int) -> list[str]:
+    """k seats in proportion to suitability, with repeats: the next seat goes to the highest suitability / (seats + 1).
+
+    Symbolic-MoE draws them, with replacement, in the same proportions. D'Hondt's highest averages come as near to these
+    as whole seats can, and without a draw, so that a plan can be explained before it is carried out.
+    """
+    wanted = {row.expert: row.suitability or 0.0 for row in plan.estimates if row.expert not in plan.excluded}
+    seats: list[str] = []
+    while len(seats) < k:
+        seats.append(max(wanted, key=lambda name: wanted[name] / (seats.count(name) + 1)))
+    return sorted(seats, key=lambda name: -wanted[name])
 
 
 def calls(query: Query, seats: Sequence[str], *, role: str = "seat") -> list[Call]:
@@ -96,17 +111,14 @@ async def agreement(query: Query, found: Sequence[Answer]) -> float:
     """The share of answers that come to the most frequent thing, 0 to 1; 0 where none can be compared.
 
     They are compared as what the question asks for (a number, a choice, an expression), else by the words of a short
-    final answer. Code and SQL are compared as texts here: running them is a vote's, not worth it to skip a call.
+    final answer. Running code and solving equations is left to a vote: it is not worth it to skip a call.
     """
     question = query.user_texts()[-1]
     module = {"number": number, "choice": choice, "boxed": boxed}.get(picked(question), text)
     extractor = module.build(module.Options())
-    try:
-        groups = await grouped(extractor, [await extractor.read(question, answer.text) for answer in found])
-    finally:
-        await extractor.close()
-    named = [group for group in groups if group >= 0]
-    return max((named.count(group) for group in named), default=0) / max(len(groups), 1)
+    readings = [await extractor.read(question, answer.text) for answer in found]
+    keys = [reading.key for reading in readings if reading is not None]
+    return max((keys.count(key) for key in keys), default=0) / max(len(found), 1)
 
 
 def answers(heard: Sequence[Heard]) -> list[Answer]:

@@ -1,8 +1,9 @@
 """`council`: recruited experts reason, each on its own, and an aggregator writes the answer, streaming.
 
-Sources: Symbolic-MoE (arXiv 2503.05641): k experts recruited for the query, a repeat being self-consistency, and an
-aggregator chosen for its ability to aggregate. Mixture-of-Agents (arXiv 2406.04692): with `layers` > 1, every seat of a
-further layer sees the answers of the layer before. Where the seats agree already, nobody aggregates.
+Sources: Symbolic-MoE (arXiv 2503.05641): k experts recruited by the skills that the query takes (where the route's
+estimator knows of skills), a repeat being self-consistency, and an aggregator chosen for its measured ability.
+Mixture-of-Agents (arXiv 2406.04692): with `layers` > 1, every seat of a further layer sees the answers of the layer
+before. Where the seats agree already, nobody aggregates.
 
 `n` > 1 and tool calls fall to `single`. Log-probabilities are those of whoever wrote the answer. Structured output: the
 aggregator is heard whole, checked, and repaired once. Without a quorum of seats the request fails; an aggregator that
@@ -39,7 +40,8 @@ class Options(BaseModel):
     layers: int = Field(default=1, ge=1, le=8, description="Rounds of the seats; above 1 it is a Mixture-of-Agents.")
     aggregator: str | None = Field(default=None, description="Who writes the answer. Default: the ablest.")
     abilities: Mapping[str, float] = Field(
-        default_factory=dict[str, float], description="Measured ability to aggregate, by expert. Default: quality."
+        default_factory=dict[str, float],
+        description="Ability to aggregate, by expert. Default: what was measured, else expected quality.",
     )
     quorum: int = Field(default=1, ge=1, description="Seats that must answer.")
     skip: bool = Field(default=True, description="Give the seats' answer where all of them agree.")
@@ -116,7 +118,7 @@ class Council:
 
     def _aggregators(self, voices: Voices, found: Sequence[Answer]) -> list[str]:
         """The ablest first: by what was measured, else by expected quality."""
-        rows, measured = voices.estimates, self._options.abilities
+        rows, measured = voices.estimates, self._options.abilities or voices.abilities
         names = list(dict.fromkeys([*(answer.expert for answer in found), *measured]))
 
         def ability(name: str) -> float:

@@ -221,7 +221,7 @@ def joined(first: Outcomes, second: Outcomes) -> Outcomes:
         vectors = second.vectors
     return Outcomes(
         first.ids + second.ids, first.tasks + second.tasks, first.splits + second.splits, first.texts + second.texts,
-        first.experts, **tables, vectors=vectors,
+        first.experts, **tables, vectors=vectors, skills=first.words + second.words,
     )  # fmt: skip
 
 

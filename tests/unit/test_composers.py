@@ -68,6 +68,28 @@ async def test_who_aggregates(options: Mapping[str, Any], expected: str) -> None
     assert answer.expert == where.run.notes["aggregator"] == expected
 
 
+async def test_the_aggregator_is_the_one_that_was_measured_to_aggregate_best() -> None:
+    """Not the best at answering, and not one that a constraint rules out, however able."""
+    plan = planned(["a", "b", "c"], "council")
+    council = open_composer("council", {"k": 2})
+    seats = replace(council.seated(plan), excluded={"c": "down"})
+    where = room(THREE, plan=seats, abilities={"a": 0.5, "b": 0.8, "c": 0.9})
+    assert (await council.compose(asked(), where.voices, where.emit)).expert == "b"
+
+
+def test_seats_go_by_skill_and_repeat_where_one_stands_out() -> None:
+    plan = planned(["a", "b", "c"], "council")
+    council = open_composer("council", {"k": 4})
+
+    def seats(*suitability: float) -> list[str]:
+        rows = tuple(row._replace(suitability=value) for row, value in zip(plan.estimates, suitability, strict=True))
+        return [seat.expert for seat in council.seated(replace(plan, estimates=rows)).seats]
+
+    assert seats(0.1, 0.3, 0.2) == ["b", "b", "c", "a"]
+    assert seats(0.05, 0.9, 0.1) == ["b"] * 4
+    assert seats(0.3, 0.3, 0.3) == ["a", "b", "c", "a"]
+
+
 async def test_an_aggregator_that_fails_is_replaced_by_the_next() -> None:
     broken = {"fail": {"at": "status"}}
     council, where = seated("council", {**THREE, "d": broken}, {"k": 3, "aggregator": "d"})
