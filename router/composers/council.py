@@ -131,5 +131,9 @@ class Council:
 
 
 def _reading(query: Query, found: Sequence[Answer]) -> Query:
-    listed = "\n\n".join(f"[Expert {place}]\n{answer.text.strip()}" for place, answer in enumerate(found, 1))
-    return _seats.extended(query, [("user", ASK.format(listed=listed))])
+    return _seats.extended(query, [("user", question([answer.text for answer in found]))])
+
+
+def question(texts: Sequence[str]) -> str:
+    """What an aggregator is asked of these answers."""
+    return ASK.format(listed="\n\n".join(f"[Expert {place}]\n{text.strip()}" for place, text in enumerate(texts, 1)))
