@@ -25,6 +25,7 @@ from experts.errors import ConfigError
 from router.answers import open_extractor
 from router.answers._reading import Extractor, Reading, grouped
 from router.answers.auto import picked
+from router.confidence import flaw
 from router.outcomes import Outcomes, outcomes_file, read_rows
 
 MADE = b"1"
@@ -56,11 +57,11 @@ def recorded_texts(path: Path) -> Texts:
         file = folder / name
         if file.exists():
             return dict(_responses(file))
-    rows, _ = read_rows(path)
-    return {
-        (str(row["id"]), expert): f"\\boxed{{{answer}}}"
-        for row in rows for expert, answer in (row.get("answers") or {}).items() if answer
-    }  # fmt: skip
+    found: dict[tuple[str, str], str] = {}
+    for row in read_rows(path)[0]:
+        answers: dict[str, Any] = row.get("answers") or {}
+        found |= {(str(row["id"]), expert): f"\\boxed{{{answer}}}" for expert, answer in answers.items() if answer}
+    return found
 
 
 def _responses(file: Path) -> Iterable[tuple[tuple[str, str], str]]:
@@ -99,6 +100,14 @@ def read(
     except OSError:
         pass  # a read-only or full disk
     return made
+
+
+def flaws(outcomes: Outcomes, texts: Texts) -> NDArray[np.bool_]:
+    """Which recorded answers show by themselves that they are wrong, (n, e); False where none was recorded."""
+    return np.array(
+        [[(key := (name, expert)) in texts and bool(flaw(texts[key])) for expert in outcomes.experts]
+         for name in outcomes.ids], np.bool_,
+    ).reshape(len(outcomes), len(outcomes.experts))  # fmt: skip
 
 
 async def _read(outcomes: Outcomes, texts: Texts, quick: bool, progress: Callable[[int, int], None]) -> Recorded:

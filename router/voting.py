@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 LEVEL = float(np.log(4.0))
 """A wrong answer is one of about four that a question suggests."""
@@ -131,29 +132,43 @@ def log_odds(quality: Floats) -> Floats:
     return np.log(clipped) - np.log1p(-clipped)
 
 
+def agreeing(groups: Ints) -> Flags:
+    """Which two voices said the same, (n, e, e); True on the diagonal for everyone who said something."""
+    said: Flags = groups >= 0
+    same: Flags = groups[:, :, None] == groups[:, None, :]
+    return same & said[:, :, None] & said[:, None, :]
+
+
+def heads(same: Flags) -> Flags:
+    """The first voice of every group, (n, e), from `agreeing`."""
+    earlier = np.tri(same.shape[1], k=-1, dtype=np.bool_)
+    doubled: Flags = np.any(same & earlier[None, :, :], axis=2)
+    return np.diagonal(same, axis1=1, axis2=2) & ~doubled
+
+
 def tally(groups: Ints, weights: Floats, prefer: Floats, shared: Floats | None = None, none: float = 0.0) -> Tally:
     """Count votes. `groups` (n, e): voices of equal number said the same, -1: nothing (or not asked). `weights` (n, e);
     `prefer` (n, e): whose text is given among those who agree, and who wins among equals. `shared` (e, e): see Kind."""
-    n, e = groups.shape
-    said = groups >= 0
-    same = (groups[:, :, None] == groups[:, None, :]) & said[:, :, None] & said[:, None, :]
+    n = len(groups)
+    said: Flags = groups >= 0
+    same = agreeing(groups)
     scores = (same * weights[:, None, :]).sum(2)
     if shared is not None:
         scores = np.maximum(scores - _taken_off(same, weights, shared), np.where(same, weights[:, None, :], 0).max(2))
     scores = np.where(said, scores, -np.inf)
-    first = said & ~(same & (np.arange(e)[None, None, :] < np.arange(e)[None, :, None])).any(2)
     top = np.maximum(np.where(said, scores, -np.inf).max(1, initial=none), none)
     odds = np.where(said, np.exp(scores - top[:, None]), 0.0)
-    posterior = odds / ((odds * first).sum(1) + np.exp(none - top))[:, None]
+    whole: Floats = np.sum(odds * heads(same), axis=1) + np.exp(none - top)
+    posterior = odds / whole[:, None]
     best = scores.max(1, initial=-np.inf)
-    tied = said & (scores >= best[:, None] - 1e-9)
+    tied: Flags = said & (scores >= best[:, None] - 1e-9)
     winner = np.where(said.any(1), np.where(tied, prefer, -np.inf).argmax(1), -1)
-    with_winner = same[np.arange(n), winner]
+    with_winner: Flags = same[np.arange(n), winner]
     other = np.where(said & ~with_winner, scores, 0.0).max(1, initial=0.0)
     return Tally(scores, posterior, winner, np.where(winner >= 0, best - other, -np.inf))
 
 
-def _taken_off(same: NDArray[np.bool_], weights: Floats, shared: Floats) -> Floats:
+def _taken_off(same: Flags, weights: Floats, shared: Floats) -> Floats:
     """For each voice what its group loses for its pairs, (n, e)."""
     n, e = weights.shape
     out = np.zeros((n, e))
@@ -166,7 +181,7 @@ def _taken_off(same: NDArray[np.bool_], weights: Floats, shared: Floats) -> Floa
     return out
 
 
-def settled(counted: Tally, left: Floats, threshold: float) -> NDArray[np.bool_]:
+def settled(counted: Tally, left: Floats, threshold: float) -> Flags:
     """Whether nobody else need be asked: the votes that are `left` (n,) (sum of their weights) cannot change the
     result, or the leading answer is right with a probability of `threshold` at least."""
     return (counted.lead > left + 1e-9) | (counted.sure >= threshold)
@@ -188,13 +203,13 @@ class Asked:
     """A vote on recorded answers: `winner` (n,) voice, `asked` (n, e) whose answer was needed, `sure` (n,)."""
 
     winner: Ints
-    asked: NDArray[np.bool_]
+    asked: Flags
     sure: Floats
 
 
 def in_sequence(
     groups: Ints, quality: Floats, experts: Sequence[str], kind: Kind, *, threshold: float | None = None,
-    first: int = 1, seats: NDArray[np.bool_] | None = None, sequence: Ints | None = None,
+    first: int = 1, seats: Flags | None = None, sequence: Ints | None = None,
 ) -> Asked:  # fmt: skip
     """Ask one voice after another, `first` of them at once, until it is settled: what `composers/vote` does, batched.
 
@@ -208,7 +223,7 @@ def in_sequence(
     may = np.ones((n, e), np.bool_) if seats is None else seats
     turn = order(quality, weights) if sequence is None else sequence
     asked, done = np.zeros((n, e), np.bool_), np.zeros(n, np.bool_)
-    rows = np.arange(n)
+    rows = np.arange(len(groups), dtype=np.int64)
     counted = tally(np.where(asked, groups, -1), weights, prefer, shared, kind.none)
     for place in range(e):
         column = turn[:, place]

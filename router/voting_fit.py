@@ -10,23 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from router.voting import LEAST, PRIOR, Floats, Ints, Kind, Voting, in_sequence, log_odds
+from router.voting import LEAST, PRIOR, Flags, Floats, Ints, Kind, Voting, agreeing, heads, in_sequence, log_odds
 
 FEWEST = 40
 SHRINK = 3.0
 """Penalty, in rows: this many rows' evidence weighs as much as the prior."""
-MAY_LOSE = 0.002
+MAY_LOSE = 0.001
 """Of the vote's quality on the fit split, by asking in sequence."""
 NEVER = 1.01
 GRID = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.84, 0.87, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
 
 
-def fit_kind(groups: Ints, quality: Floats, right: NDArray[np.bool_], experts: Sequence[str], *, seed: int = 0) -> Kind:
+def fit_kind(groups: Ints, quality: Floats, right: Flags, experts: Sequence[str], *, seed: int = 0) -> Kind:
     """Weights of one kind. `groups` (n, e) as in `tally`; `quality` (n, e): P(success) estimated without these very
     rows; `right` (n, e): what the voice said was right. Too few rows give the prior."""
     from scipy import optimize
@@ -38,40 +37,36 @@ def fit_kind(groups: Ints, quality: Floats, right: NDArray[np.bool_], experts: S
     kept = rng.random((n, e)) < rng.uniform(0.3, 0.9, (n, 1))
     told = np.concatenate([groups, np.where(kept, groups, -1)])
     odds, was = np.tile(log_odds(quality), (2, 1)), np.tile(right, (2, 1)) & (told >= 0)
-    said = told >= 0
-    same = (told[:, :, None] == told[:, None, :]) & said[:, :, None] & said[:, None, :]
-    first = said & ~(same & (np.arange(e)[None, None, :] < np.arange(e)[None, :, None])).any(2)
-    hit = (same & was[:, None, :]).any(2) & first
-    hit &= hit.cumsum(1) == 1
+    same = agreeing(told)
+    first = heads(same)
+    hit: Flags = np.any(same & was[:, None, :], axis=2) & first
+    hit &= np.cumsum(hit, axis=1) == 1
     pairs = list(combinations(range(e), 2))
-    features = np.concatenate(
-        [
-            same.sum(2, dtype=np.float64)[:, :, None], (same * odds[:, None, :]).sum(2)[:, :, None], same,
-            -np.stack([same[:, :, i] & same[:, :, j] for i, j in pairs], 2, dtype=np.float64),
-        ], 2,
-    ) if pairs else np.concatenate(
-        [same.sum(2, dtype=np.float64)[:, :, None], (same * odds[:, None, :]).sum(2)[:, :, None], same], 2
-    )  # fmt: skip
+    twos = [-(same[:, :, i] & same[:, :, j]).astype(np.float64)[:, :, None] for i, j in pairs]
+    members = same.astype(np.float64)
+    counts: Floats = members.sum(axis=2, keepdims=True)
+    leaning: Floats = (members * odds[:, None, :]).sum(axis=2, keepdims=True)
+    features = np.concatenate([counts, leaning, members, *twos], axis=2)
     centre = np.array([PRIOR.level, PRIOR.slope, *[0.0] * e, *[0.0] * len(pairs), PRIOR.none])
-    nobody = ~hit.any(1)
+    nobody: Flags = ~np.any(hit, axis=1)
 
     def loss(theta: Floats) -> tuple[float, Floats]:
-        scores = np.where(first, features @ theta[:-1], -np.inf)
-        top = np.maximum(scores.max(1), theta[-1])
+        scores: Floats = np.where(first, features @ theta[:-1], -np.inf)
+        top: Floats = np.maximum(scores.max(1), theta[-1])
         odd, outside = np.exp(scores - top[:, None]), np.exp(theta[-1] - top)
-        total = odd.sum(1) + outside
-        share = odd / total[:, None]
-        chosen = np.where(nobody, outside, (odd * hit).sum(1)) / total
-        gap = share - hit
-        slope = np.append(np.einsum("ng,ngf->f", gap, features), (outside / total - nobody).sum())
+        total: Floats = np.sum(odd, axis=1) + outside
+        chosen = np.where(nobody, outside, np.sum(odd * hit, axis=1)) / total
+        gap: Floats = odd / total[:, None] - hit
+        slope: Floats = np.append(np.einsum("ng,ngf->f", gap, features), np.sum(outside / total - nobody))
         away = theta - centre
         return (float(-np.log(np.maximum(chosen, 1e-300)).sum() / 2 + SHRINK * (away @ away)),
                 slope / 2 + 2 * SHRINK * away)  # fmt: skip
 
     bounds: list[tuple[float | None, float | None]] = [(LEAST, 6.0), (0.0, 3.0), *[(-2.0, 2.0)] * e,
                                                        *[(0.0, 2.0)] * len(pairs), (-6.0, 6.0)]  # fmt: skip
-    found: Any = optimize.minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds)
-    theta: list[float] = [round(float(value), 6) for value in found.x]
+    minimize: Any = cast(Any, optimize).minimize
+    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds)
+    theta: list[float] = np.round(np.asarray(found.x, np.float64), 6).tolist()
     together = {
         (min(experts[i], experts[j]), max(experts[i], experts[j])): value
         for (i, j), value in zip(pairs, theta[2 + e : -1], strict=True) if value > 0
@@ -80,12 +75,10 @@ def fit_kind(groups: Ints, quality: Floats, right: NDArray[np.bool_], experts: S
                 _spoken(groups, right, experts), rows=n)  # fmt: skip
 
 
-def _spoken(groups: Ints, right: NDArray[np.bool_], experts: Sequence[str]) -> dict[str, float]:
+def _spoken(groups: Ints, right: Flags, experts: Sequence[str]) -> dict[str, float]:
     """By expert: the share of its answers that are right themselves, of those that agree with one that is."""
-    said = groups >= 0
-    same = (groups[:, :, None] == groups[:, None, :]) & said[:, :, None] & said[:, None, :]
-    good = (same & right[:, None, :]).any(2)
-    share = ((right & good).sum(0) + SHRINK) / (good.sum(0) + SHRINK)
+    good: Flags = np.any(agreeing(groups) & right[:, None, :], axis=2)
+    share: Floats = (np.sum(right & good, axis=0) + SHRINK) / (np.sum(good, axis=0) + SHRINK)
     return {name: round(float(value), 6) for name, value in zip(experts, share, strict=True)}
 
 
@@ -114,25 +107,26 @@ def fit(
 
 
 def _threshold(kind: Kind, groups: Ints, quality: Floats, scores: Floats, experts: Sequence[str]) -> float:
-    """The least posterior to stop at from which on no threshold costs more than MAY_LOSE of the quality of asking
-    all."""
+    """The least posterior to stop at from which on no threshold costs more than MAY_LOSE of the quality of asking all,
+    beyond one standard error of the paired difference."""
     if len(groups) < FEWEST:
         return kind.threshold
     valued = np.nan_to_num(scores)
 
-    def worth(threshold: float) -> float:
-        winner = in_sequence(groups, quality, experts, kind, threshold=threshold).winner
-        return float(np.where(winner >= 0, valued[np.arange(len(winner)), winner], 0.0).mean())
+    def worth(threshold: float) -> Floats:
+        winner = in_sequence(groups, quality, experts, kind, threshold=threshold, first=2).winner
+        return np.where(winner >= 0, valued[np.arange(len(winner)), winner], 0.0)
 
-    bar, least = worth(NEVER) - MAY_LOSE, NEVER
+    whole, least = worth(NEVER), NEVER
     for threshold in reversed(GRID):
-        if worth(threshold) < bar:
+        loss = whole - worth(threshold)
+        if loss.mean() + loss.std() / np.sqrt(len(loss)) > MAY_LOSE:
             break
         least = threshold
     return least
 
 
-def alike(groups: Ints, right: NDArray[np.bool_], quality: Floats) -> tuple[float, float]:
+def alike(groups: Ints, right: Flags, quality: Floats) -> tuple[float, float]:
     """The share of a common cause in the experts' errors with which as many pairs are wrong together as were (see
     `router.worth`), and how often two that are both wrong say the same."""
     from router.worth import patterns

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from router.voting import Floats, Voting
+from router.voting import Flags, Floats, Voting
 
 MOST = 8
 """Experts at most in one composition that is predicted: the work doubles with each."""
@@ -61,16 +60,17 @@ class Composing:
         return replace(self, abilities=abilities)
 
 
-def patterns(quality: Floats, correlation: float) -> tuple[NDArray[np.bool_], Floats]:
+def patterns(quality: Floats, correlation: float) -> tuple[Flags, Floats]:
     """Who is right: every pattern (2^k, k), and the probability of each for each row, (n, 2^k)."""
     from scipy.special import ndtr, ndtri
 
     n, k = quality.shape
-    rights = (np.arange(2**k)[:, None] >> np.arange(k)[None, :] & 1).astype(np.bool_)
+    rights = np.array([[bool(row >> column & 1) for column in range(k)] for row in range(2**k)], np.bool_)
     level = ndtri(np.clip(quality, 0.005, 0.995))[:, None, :]
     chance = ndtr((level + np.sqrt(correlation) * NODES[None, :, None]) / np.sqrt(1 - correlation))
     out = np.zeros((n, 2**k))
-    for row, right in enumerate(rights):
+    for row in range(2**k):
+        right: Flags = rights[row]
         out[:, row] = np.where(right, chance, 1 - chance).prod(2) @ (WEIGHTS / WEIGHTS.sum())
     return rights, out
 

@@ -109,7 +109,8 @@ class Vote:
         """The most information first; an expert's further seats after everybody's first."""
         quality = self._quality(seats, voices)[None, :]
         weights = voices.composing.voting.of(kind).weights(seats, quality)
-        ranked = [seats[column] for column in order(quality, weights)[0].tolist()]
+        columns: list[int] = order(quality, weights)[0].tolist()
+        ranked = [seats[column] for column in columns]
         again = {place for place, name in enumerate(ranked) if name in ranked[:place]}
         return [name for place, name in enumerate(ranked) if place not in again] + [ranked[place] for place in again]
 

@@ -21,7 +21,7 @@ from router.plan import Alternative, Estimates
 from router.policies import balanced
 from router.policies._scores import allowed
 from router.protocols import Choice, Situation
-from router.voting import Floats, order
+from router.voting import Floats, Ints, order
 from router.worth import MOST, Composing, of_cascade, of_council, of_vote
 
 FEWEST = 3
@@ -46,8 +46,8 @@ class _Option(NamedTuple):
     """One composition for some rows. `seats` (m, k) columns; the others (m,)."""
 
     composer: str
-    rows: np.ndarray
-    seats: np.ndarray
+    rows: Ints
+    seats: Ints
     quality: Floats
     calls: Floats
     cost: Floats
@@ -71,13 +71,13 @@ class Worth:
         rows = np.flatnonzero(several)
         if not len(rows):
             return [replace(choice, composer="single") for choice in base]
-        first = np.array([base[row].seats[0] for row in rows])
+        first = np.array([choice.seats[0] for choice, use in zip(base, several, strict=True) if use], np.int64)
         quality, cost = estimates.quality.astype(np.float64), _costs(situation)
         price = self._options.price / np.maximum(np.where(may, cost, 0.0).max(1), 1e-12)
         alone, alone_cost = np.zeros(len(base)), np.zeros(len(base))
         alone[rows], alone_cost[rows] = quality[rows, first], cost[rows, first]
         best, chosen = np.zeros(len(base)), dict[int, tuple[_Option, int]]()
-        shown: dict[int, list[Alternative]] = {int(row): [] for row in rows}
+        shown: dict[int, list[Alternative]] = {row: [] for row in rows.tolist()}
         for option in self._options_of(estimates, situation, rows, first, quality, cost):
             gain = option.quality - alone[option.rows]
             worth = gain - price[option.rows] * (option.cost - alone_cost[option.rows])
@@ -92,21 +92,24 @@ class Worth:
         ]
 
     def _options_of(
-        self, estimates: Estimates, situation: Situation, rows: np.ndarray, first: np.ndarray, quality: Floats,
+        self, estimates: Estimates, situation: Situation, rows: Ints, first: Ints, quality: Floats,
         cost: Floats,
     ) -> Iterator[_Option]:  # fmt: skip
         composing = situation.composing or Composing()
-        kinds = np.array([picked(situation.texts[row]) if situation.texts else "" for row in rows], dtype=object)
-        for kind in sorted(set(kinds) - {""}):
-            use = kinds == kind
-            yield from self._votes(estimates.experts, situation, str(kind), rows[use], quality, cost, composing)
+        kinds: dict[str, list[int]] = {}
+        for row in rows.tolist() if situation.texts else ():
+            text: str = situation.texts[int(row)]
+            kinds.setdefault(picked(text), []).append(int(row))
+        for kind in sorted(kinds.keys() - {""}):
+            use = np.array(kinds[kind], np.int64)
+            yield from self._votes(estimates.experts, situation, kind, use, quality, cost, composing)
         if composing.cascade is not None and (situation.allowance.calls or 2) >= 2:
             yield from _cascades(situation, rows, first, quality, cost, composing)
         if composing.abilities:
             yield from self._councils(estimates.experts, situation, rows, quality, cost, composing)
 
     def _votes(
-        self, experts: Sequence[str], situation: Situation, kind: str, rows: np.ndarray, quality: Floats, cost: Floats,
+        self, experts: Sequence[str], situation: Situation, kind: str, rows: Ints, quality: Floats, cost: Floats,
         composing: Composing,
     ) -> Iterator[_Option]:  # fmt: skip
         weighing = composing.voting.of(kind)
@@ -126,7 +129,7 @@ class Worth:
             yield _affordable(_Option("vote", at, seats, of_vote(own, held, composing.voting), calls, paid), situation)
 
     def _councils(
-        self, experts: Sequence[str], situation: Situation, rows: np.ndarray, quality: Floats, cost: Floats,
+        self, experts: Sequence[str], situation: Situation, rows: Ints, quality: Floats, cost: Floats,
         composing: Composing,
     ) -> Iterator[_Option]:  # fmt: skip
         may = allowed(situation)
@@ -145,8 +148,9 @@ class Worth:
         )  # fmt: skip
 
     def _shown(self, estimates: Estimates, option: _Option, place: int, gain: float, worth: float) -> Alternative:
+        columns: list[int] = option.seats[place].tolist()
         return Alternative(
-            option.composer, tuple(estimates.experts[column] for column in option.seats[place].tolist()),
+            option.composer, tuple(estimates.experts[column] for column in columns),
             round(float(option.quality[place]), 4), round(float(option.calls[place]), 2),
             round(float(option.cost[place]), 9), round(gain, 4), round(worth, 4),
         )  # fmt: skip
@@ -176,7 +180,7 @@ def _costs(situation: Situation) -> Floats:
 
 
 def _cascades(
-    situation: Situation, rows: np.ndarray, first: np.ndarray, quality: Floats, cost: Floats, composing: Composing
+    situation: Situation, rows: Ints, first: Ints, quality: Floats, cost: Floats, composing: Composing
 ) -> Iterator[_Option]:
     """From each row's cheapest expert to its single choice."""
     assert composing.cascade is not None
