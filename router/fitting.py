@@ -21,16 +21,19 @@ from experts.retrieval.encoders import open_encoder
 from registry.load import Registry
 from registry.route import RouteManifest
 from router.artifact import Artifact, FittedRoute, point, write
+from router.composing_fit import cross_fitted, fit_composing
 from router.estimators import open_estimator
 from router.outcomes import Outcomes, read_outcomes
 from router.plan import Estimates, Queries
 from router.policies import open_policy
 from router.protocols import Estimator, Parts
+from router.recorded import flaws, read, recorded_texts
 from router.records.rows import Measured
 from router.records.table import joined, table
 from router.situation import situation
 from router.skills import abilities
 from router.vectors import VectorCache
+from router.worth import Composing
 
 FEWEST = 30
 HELD_OUT = 0.2
@@ -78,7 +81,7 @@ def fit(
         own = [cards[expert] for expert in manifest.experts.of(registry.experts)]
         if len(own) > 1:
             (say or _silent)(f"fitting route {name} ({manifest.estimator.name}, {len(own)} experts)")
-            found = _route(registry, manifest, own, evidence, threads, vectors or VectorCache())
+            found = _route(registry, manifest, own, evidence, threads, vectors or VectorCache(), say or _silent)
             if found is not None:
                 fitted[name] = found
     if not fitted:
@@ -99,7 +102,7 @@ def _silent(_: str) -> None:
 
 def _route(
     registry: Registry, manifest: RouteManifest, cards: Sequence[Card], evidence: Evidence, threads: int,
-    vectors: VectorCache,
+    vectors: VectorCache, say: Say,
 ) -> tuple[FittedRoute, Estimator] | None:  # fmt: skip
     name, options = manifest.estimator.name, manifest.estimator.options
     encoder = None
@@ -131,12 +134,37 @@ def _route(
     counts = np.isfinite(kept.scores).sum(0)
     means = {name: round(float(np.nanmean(kept.scores[:, i])), 4) for i, name in enumerate(names) if counts[i]}
     able = abilities(evidence.measured)
+    composing = _composing(cards, kept, evidence, encoder, vectors, fitted, say)
     made = FittedRoute(
         name, dict(options), names, encoder.fingerprint if encoder else "", means,
         dict(zip(names, counts.tolist(), strict=True)), len(kept), metrics,
         {name: able[name] for name in names if name in able},
+        None if composing is None else composing.as_json(),
     )  # fmt: skip
     return made, fitted(kept)
+
+
+def _composing(
+    cards: Sequence[Card], kept: Outcomes, evidence: Evidence, encoder: Encoder | None, vectors: VectorCache,
+    fitted: Callable[[Outcomes], Estimator], say: Say,
+) -> Composing | None:  # fmt: skip
+    """What compositions need, from files beside which answers were recorded; None where none was. Only rows that the
+    route's estimator is fitted on are read."""
+    names, texts, files = [card.name for card in cards], dict[tuple[str, str], str](), list[Outcomes]()
+    for path, outcomes in evidence.files.items():
+        if path.exists() and (found := recorded_texts(path)):
+            texts |= found
+            files.append(vectors.embedded(outcomes, encoder) if encoder else outcomes)
+    if not files:
+        return None
+    known = set(kept.texts)
+    rows = joined(files).measured_for(names)
+    rows = rows.take([row for row, text in enumerate(rows.texts) if text in known and rows.splits[row] != "test"])
+    if len(rows) < FEWEST:
+        return None
+    say("reading recorded answers")
+    recorded = read(rows, texts, progress=lambda done, of: say(f"reading recorded answers: {done:,} of {of:,}"))
+    return fit_composing(cards, rows, recorded, cross_fitted(rows, fitted), flaws(rows, texts))
 
 
 def judge(
