@@ -167,3 +167,33 @@ async def test_the_log_keeps_every_attempt(start: Start) -> None:
     await served.chat()
     (line,) = served.lines()
     assert line["attempts"] == 4
+
+
+WORTH = """
+kind: route
+name: auto
+experts: "*"
+estimator: prior
+"""
+
+
+async def test_auto_votes_where_answers_can_be_compared_and_explains_what_it_weighed(start: Start) -> None:
+    served = await start(registry(*(f"text: The answer is {n}." for n in (7, 8, 8)), route=WORTH))
+    question = [{"role": "user", "content": "How many legs do two dogs have?"}]
+    body = {"model": "auto", "messages": question, "consilium": {"compose": "auto"}}
+    explained = orjson.loads(await (await served.post(f"{served.url}/v1/route", json=body)).read())
+    assert explained["policy"] == "worth"
+    assert explained["plan"]["composer"] == "vote"
+    best = explained["alternatives"][0]
+    assert (best["composer"], len(best["seats"])) == ("vote", 3)
+    assert best["gain"] > best["worth"] > 0
+    told = orjson.loads(await (await served.post(f"{served.url}/v1/chat/completions", json=body)).read())
+    assert told["choices"][0]["message"]["content"] == "The answer is 8."
+    assert told["consilium"]["compose"]["kind"] == "number"
+    body["messages"] = [{"role": "user", "content": "Tell me a story."}]
+    told = orjson.loads(await (await served.post(f"{served.url}/v1/chat/completions", json=body)).read())
+    assert told["consilium"]["plan"]["composer"] == "single"
+    del body["consilium"]
+    body["messages"] = question
+    plain = orjson.loads(await (await served.post(f"{served.url}/v1/route", json=body)).read())
+    assert (plain["policy"], plain["plan"]["composer"]) == ("balanced", "single")

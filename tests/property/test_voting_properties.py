@@ -33,9 +33,9 @@ def test_equal_weights_are_the_plain_majority(said: list[int]) -> None:
         assert count[said[winner]] == max(count.values())
 
 
-@given(votes(), st.randoms(use_true_random=False))
+@given(votes())
 def test_the_order_of_voices_and_the_numbers_of_groups_mean_nothing(
-    voted: tuple[Ints, np.ndarray], rng: object
+    voted: tuple[Ints, np.ndarray],
 ) -> None:
     groups, quality = voted
     weights = Kind().weights([""] * groups.shape[1], quality)
