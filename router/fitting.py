@@ -118,7 +118,7 @@ def _route(
     held = np.array([split == "test" for split in rows.splits])
     judged_on = "test"
     if held.sum() < FEWEST:
-        judged_on, left_out = "held out", held | np.array([_share(text) < HELD_OUT for text in rows.texts])
+        judged_on, left_out = "held out", held | np.array([_share(key) < HELD_OUT for key in rows.keys])
     else:
         left_out = held
     rest = rows.take(np.flatnonzero(~left_out))
@@ -188,6 +188,6 @@ def _calibration_gap(said: Any, was: Any) -> float:
     return float(sum(abs(said[bins == b].mean() - was[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)))  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _share(text: str) -> float:
+def _share(key: str) -> float:
     """Evenly from 0 to 1: rows of equal text stay together."""
-    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()) / 2**64
+    return int.from_bytes(blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest()) / 2**64
