@@ -46,10 +46,6 @@ class Registry:
         """What a routing decision may know of an expert. Raises KeyError for a name that is none."""
         return self.experts[name].card()
 
-    def experts_of(self, route: str) -> tuple[str, ...]:
-        """The names of a route's experts, in order. Raises KeyError for a name that is no route."""
-        return self.routes[route].experts.of(self.experts)
-
     def find(self, name: str) -> ExpertManifest | RouteManifest | EncoderManifest | None:
         """The expert or route of this name, or else the encoder."""
         return self.experts.get(name) or self.routes.get(name) or self.encoders.get(name)
