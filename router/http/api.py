@@ -36,15 +36,21 @@ MOST_INPUTS = 2048
 
 
 def listed(snapshot: Snapshot, key: Key) -> list[dict[str, Any]]:
-    """Routes first, then experts, as far as this caller may use them, in OpenAI's shape."""
+    """Routes first, then experts, as far as this caller may use them, in OpenAI's shape.
+
+    `created` is when the manifest was last written.
+    """
+    registry = snapshot.registry
     routes = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "consilium", "kind": "route",
+        {"id": name, "object": "model", "created": registry.since("route", name), "owned_by": "consilium",
+         "kind": "route",
          "experts": [card.name for card in route.cards if key.may_ask(card.name)],
          "presets": [f"{name}:{preset}" for preset in PRESETS]}
         for name, route in snapshot.routes.items() if key.may_route(name)
     ]  # fmt: skip
     experts = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "consilium", "kind": "expert",
+        {"id": name, "object": "model", "created": registry.since("expert", name), "owned_by": "consilium",
+         "kind": "expert",
          "description": card.description, "context": card.context}
         for name, card in snapshot.cards.items() if key.may_ask(name)
     ]  # fmt: skip
