@@ -366,3 +366,32 @@ def test_the_fit_command_fits_lists_and_rolls_back(tmp_path: Path) -> None:
     assert (status, "no version before v0001" in said) == (2, True)
     status, said = consilium("-r", str(registry))
     assert (status, "nothing to fit on" in said) == (2, True)
+
+
+def test_route_and_check_without_a_gateway_use_the_fitted_router_that_a_gateway_would(tmp_path: Path) -> None:
+    registry, state = tmp_path / "fit-registry.yaml", tmp_path / "state"
+
+    def consilium(*words: str) -> tuple[int, dict[str, Any]]:
+        command = [sys.executable, "-m", "router.cli", *words, "-r", str(registry), "--state", str(state), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, orjson.loads(done.stdout)
+
+    def routes(found: dict[str, Any]) -> list[dict[str, Any]]:
+        return [one for one in found["checks"] if one["what"] in ("route auto", "artifact")]
+
+    registry.write_text(PLAIN)
+    assert consilium("route", "q 1")[1]["learned"].startswith("prior: nothing was measured or fitted")
+    fitted(tmp_path, "second", state / "artifacts")
+    decided = consilium("route", "q 1")[1]
+    assert (decided["learned"], decided["plan"]["seats"][0]["expert"]) == ("fitted artifact v0001", "second")
+    fitted(tmp_path, "first", state / "artifacts")
+    decided = consilium("route", "q 1")[1]
+    assert (decided["learned"], decided["plan"]["seats"][0]["expert"]) == ("fitted artifact v0002", "first")
+    status, found = consilium("check", "--offline", "--port", "0")
+    assert (status, [one["said"] for one in routes(found)]) == (
+        0, ["v0002 is whole", "estimates from: fitted artifact v0002"],
+    )  # fmt: skip
+    registry.write_text(PLAIN.replace("estimator: prior", "estimator: cards"))
+    status, found = consilium("check", "--offline", "--port", "0")
+    assert (status, [one["fine"] for one in routes(found)]) == (1, [True, False])
+    assert "its manifest asks for cards" in routes(found)[1]["said"]
