@@ -35,6 +35,7 @@ from router.plan import Estimates, Plan, Seat
 from router.policies import open_policy
 from router.protocols import Composer, Estimator, Policy, Situation
 from router.protocols import Parts as EstimatorParts
+from router.stability import Incumbent
 from router.vectors import VectorCache
 
 PRESETS = ("cheap", "balanced", "best")
@@ -81,6 +82,7 @@ class _Fitted:
     artifact: Artifact | None
     estimator: Estimator
     learned: Learned
+    incumbent: Incumbent | None
 
 
 @dataclass(slots=True)
@@ -207,7 +209,7 @@ class Assembly:
             default=names.index(manifest.default) if manifest.default else -1, spares=manifest.spares,
             version=registry.version, allowance=allowance_of(manifest.budget.model_dump()),
             epoch=self._epoch, explore=manifest.explore,
-            learned=fitted.learned if fitted else Learned(),
+            learned=fitted.learned if fitted else Learned(), incumbent=fitted.incumbent if fitted else None,
         )  # fmt: skip
 
     async def _estimator(
@@ -220,15 +222,15 @@ class Assembly:
         known = self._fitted.get(manifest.name)
         same = known is not None and (known.options, known.cards, known.fingerprint) == (options, cards, fingerprint)
         if known is None or not same or known.outcomes is not self.outcomes or known.artifact is not self.artifact:
-            estimator, learned = await asyncio.to_thread(self._fitted_for, manifest.name, options, cards, encoder)
+            found = await asyncio.to_thread(self._fitted_for, manifest.name, options, cards, encoder)
             known = self._fitted[manifest.name] = _Fitted(
-                options, cards, self.outcomes, fingerprint, self.artifact, estimator, learned
+                options, cards, self.outcomes, fingerprint, self.artifact, *found
             )
         return known, embedding
 
     def _fitted_for(
         self, route: str, options: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None
-    ) -> tuple[Estimator, Learned]:
+    ) -> tuple[Estimator, Learned, Incumbent | None]:
         everyone = [card.name for card in cards]
 
         def measured(*names: str) -> Outcomes:
@@ -245,11 +247,12 @@ class Assembly:
                 self.refused(fault.message)
                 found, refused = None, fault.message
             if found is not None:
-                return found, Learned("artifact", self.artifact.version)
+                before = self.artifact.incumbent(route, cards, encoder)
+                return found, Learned("artifact", self.artifact.version), before
         estimator = open_estimator(*options, EstimatorParts(encoder))
         known = measured(*everyone)
         estimator.fit(cards, known)
-        return estimator, Learned("outcomes" if len(known) else "prior", rows=len(known), refused=refused)
+        return estimator, Learned("outcomes" if len(known) else "prior", rows=len(known), refused=refused), None
 
     async def _encoder(self, registry: Registry, name: str) -> tuple[Encoder, Embedding]:
         manifest = registry.encoders[name]

@@ -24,6 +24,7 @@ from router.embedding import Embedding
 from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
 from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
+from router.stability import Incumbent
 from router.texts import Vector, routing_texts
 
 LOAD_STEPS = 4
@@ -60,7 +61,7 @@ class Route:
 
     `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits. `explore` is
     the share of its traffic that explores; `allowance` what one request may take; `composers` whom a request may wish
-    for, the route's own with its options; `learned` where its estimates come from.
+    for, the route's own with its options; `learned` where its estimates come from; `incumbent` what choices hold to.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Route:
     epoch: int = 0
     explore: float = 0.0
     learned: Learned = PRIOR
+    incumbent: Incumbent | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -211,7 +213,11 @@ def choose(
     state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
     if allowance.limited:
         state = replace(state, allowance=allowance)
-    return Chosen(estimates, state, route.policies[preset].decide(estimates, state))
+    policy = route.policies[preset]
+    if route.incumbent is not None:
+        before = route.incumbent.chosen(queries, route.names, policy, state, route.default)
+        estimates = replace(estimates, incumbents=before)
+    return Chosen(estimates, state, policy.decide(estimates, state))
 
 
 def _excluded(
