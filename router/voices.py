@@ -14,11 +14,11 @@ import orjson
 
 from experts.errors import BudgetSpent, ConsiliumError, ExpertError, Limited
 from experts.language import Answer, Card, Delta, Query, Usage
-from experts.protocols import Emit, Expert
+from experts.protocols import Emit, Expert, silent
 from experts.speech import Chunks
 from router.budget import Budget, Gauges, Room
 from router.ledger import Ledger, Limits
-from router.listening import Enough, Listener, by_grant, scarce, within
+from router.listening import Enough, Listener, by_grant, scarce, whole, within
 from router.plan import Estimate, Plan
 from router.protocols import Call, Heard
 from router.run import Attempt, Run
@@ -100,9 +100,17 @@ class Seats:
 
     async def hear(self, expert: str, query: Query, *, role: str = "seat", room: Room | None = None) -> Answer:
         """One call, silently; the answer is whole, whether or not the caller streams."""
-        asked = query if query.stream else replace(query, stream=True)
+        return await self._silent(expert, query, role, room, counted=False)
+
+    async def _silent(self, expert: str, query: Query, role: str, room: Room | None, *, counted: bool) -> Answer:
+        """`counted`: what the call has said must be known even if it is cancelled. Else, and without a budget, it need
+        not be heard while it speaks."""
         await self._turnstile.enter()
-        answer = await self._limited(expert, asked, None, role, room)
+        if counted or self.budget.limited:
+            asked = query if query.stream else replace(query, stream=True)
+            answer = await self._limited(expert, asked, None, role, room)
+        else:
+            answer = await self._unlimited(expert, whole(query), silent, role)
         self.answered += 1
         return answer
 
@@ -121,7 +129,9 @@ class Seats:
 
         async def one(call: Call) -> Heard:
             try:
-                return Heard(call, await self.hear(call.expert, call.query, role=call.role, room=room))
+                return Heard(
+                    call, await self._silent(call.expert, call.query, call.role, room, counted=enough is not None)
+                )
             except (ExpertError, BudgetSpent) as fault:
                 return Heard(call, error=fault)
 

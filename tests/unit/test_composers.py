@@ -261,7 +261,9 @@ async def test_a_budget_that_ends_after_a_failure_tells_the_failure() -> None:
 
 
 async def test_the_bill_is_the_sum_over_every_call() -> None:
-    council, where = seated("council", {**THREE, "b": {"text": "The answer", "fail": {"at": "mid_stream"}}})
+    """What broke off too: under a budget every call is counted while it speaks."""
+    council, where = seated("council", {**THREE, "b": {"text": "The answer", "fail": {"at": "mid_stream"}}},
+                            allowance=Allowance(calls=9))  # fmt: skip
     await council.compose(asked(), where.voices, where.emit)
     run, price = where.run, Price(1.0, 2.0)
     assert run.usage.completion_tokens == sum(attempt.usage.completion_tokens for attempt in run.attempts)
