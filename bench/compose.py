@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -62,8 +62,10 @@ async def measured(rounds: int) -> dict[str, float]:
             found: dict[str, float] = {}
             own = statistics.median([await one("e0", "single", number) for number in range(rounds)])
             for name, steps in (("race", 1), ("best-of", 1), ("council", 2)):
+                busy_s = process_time()
                 took = statistics.median([await one("auto", name, number) for number in range(rounds)])
                 found[f"{name}_added_p50_ms"] = took - steps * own
+                found[f"{name}_cpu_ms"] = (process_time() - busy_s) / rounds * 1e3
             alone = sorted(await singles(300, 0.005))
             stop, made = False, 0
 
