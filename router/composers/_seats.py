@@ -43,15 +43,16 @@ def recruited(plan: Plan, k: int, *, repeat: bool = True) -> Plan:
 
 def apportioned(plan: Plan, k: int) -> list[str]:
     """k seats in proportion to suitability, with repeats: the next seat goes to the highest suitability / (seats + 1).
+    The first is the policy's: it may explore, or abstain.
 
     Symbolic-MoE draws them, with replacement, in the same proportions. D'Hondt's highest averages come as near to these
     as whole seats can, and without a draw, so that a plan can be explained before it is carried out.
     """
     wanted = {row.expert: row.suitability or 0.0 for row in plan.estimates if row.expert not in plan.excluded}
-    seats: list[str] = []
+    seats = [plan.expert]
     while len(seats) < k:
         seats.append(max(wanted, key=lambda name: wanted[name] / (seats.count(name) + 1)))
-    return sorted(seats, key=lambda name: -wanted[name])
+    return [seats[0], *sorted(seats[1:], key=lambda name: -wanted[name])]
 
 
 def calls(query: Query, seats: Sequence[str], *, role: str = "seat") -> list[Call]:

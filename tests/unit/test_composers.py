@@ -85,8 +85,9 @@ def test_seats_go_by_skill_and_repeat_where_one_stands_out() -> None:
         rows = tuple(row._replace(suitability=value) for row, value in zip(plan.estimates, suitability, strict=True))
         return [seat.expert for seat in council.seated(replace(plan, estimates=rows)).seats]
 
-    assert seats(0.1, 0.3, 0.2) == ["b", "b", "c", "a"]
-    assert seats(0.05, 0.9, 0.1) == ["b"] * 4
+    assert seats(0.1, 0.3, 0.2) == ["a", "b", "b", "c"]
+    assert seats(0.05, 0.9, 0.1) == ["a", "b", "b", "b"]
+    assert seats(0.9, 0.1, 0.05) == ["a"] * 4
     assert seats(0.3, 0.3, 0.3) == ["a", "b", "c", "a"]
 
 
