@@ -54,11 +54,6 @@ def within(query: Query, grant: Grant) -> Query:
     return replace(query.with_fields(**changes), stream=True, include_usage=False, max_tokens=grant.told)
 
 
-def whole(query: Query) -> Query:
-    """What an expert is sent that need not be heard while it speaks."""
-    return replace(query.with_fields(stream=None, stream_options=None), stream=False) if query.stream else query
-
-
 def by_grant(query: Query, grant: Grant) -> bool:
     return grant.told is not None and (query.max_tokens is None or grant.told < query.max_tokens)
 

@@ -18,7 +18,7 @@ from experts.protocols import Emit, Expert, silent
 from experts.speech import Chunks
 from router.budget import Budget, Gauges, Room
 from router.ledger import Ledger, Limits
-from router.listening import Enough, Listener, by_grant, scarce, whole, within
+from router.listening import Enough, Listener, by_grant, scarce, within
 from router.plan import Estimate, Plan
 from router.protocols import Call, Heard
 from router.run import Attempt, Run
@@ -103,14 +103,14 @@ class Seats:
         return await self._silent(expert, query, role, room, counted=False)
 
     async def _silent(self, expert: str, query: Query, role: str, room: Room | None, *, counted: bool) -> Answer:
-        """`counted`: what the call has said must be known even if it is cancelled. Else, and without a budget, it need
-        not be heard while it speaks."""
+        """`counted`: what the call has said must be known even if it is cancelled. Else, without a budget and for a
+        caller who does not stream, it need not be heard while it speaks (and has the timeouts of such a caller)."""
         await self._turnstile.enter()
-        if counted or self.budget.limited:
+        if counted or query.stream or self.budget.limited:
             asked = query if query.stream else replace(query, stream=True)
             answer = await self._limited(expert, asked, None, role, room)
         else:
-            answer = await self._unlimited(expert, whole(query), silent, role)
+            answer = await self._unlimited(expert, query, silent, role)
         self.answered += 1
         return answer
 
