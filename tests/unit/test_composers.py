@@ -49,13 +49,15 @@ async def test_a_council_that_need_not_skip_aggregates_all_the_same() -> None:
     assert roles(where) == ["seat", "seat", "aggregator"]
 
 
-async def test_the_aggregator_reads_every_answer() -> None:
-    council, where = seated("council", THREE)
+async def test_the_aggregator_reads_every_answer_in_the_order_of_the_seats() -> None:
+    slow = {**THREE, "a": {**THREE["a"], "delay_s": 0.02}}
+    council, where = seated("council", slow)
     await council.compose(asked(), where.voices, where.emit)
     assert roles(where)[-1] == "aggregator"
     read = where.experts["a"].last
     assert read is not None
-    assert all(text["text"] in read.messages[-1].text for text in THREE.values())
+    places = [read.messages[-1].text.index(script["text"]) for script in THREE.values()]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(
