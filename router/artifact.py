@@ -45,7 +45,7 @@ class FittedRoute(msgspec.Struct, frozen=True):
     """One route's estimator: its name and options, its experts in the order of its columns, the fingerprint of the
     encoder it was fitted under (empty where it needs none), mean scores and counts of outcomes by expert, and how it
     did on rows that it was not fitted on. `incumbent` names the experts of the estimator before it, where its choices
-    hold to that one's."""
+    hold to that one's; `abilities` to aggregate, by expert, of those that were measured."""
 
     estimator: str
     options: dict[str, Any]
@@ -56,6 +56,7 @@ class FittedRoute(msgspec.Struct, frozen=True):
     rows: int
     metrics: dict[str, Any]
     incumbent: list[str] = []
+    abilities: dict[str, float] = {}
 
 
 class Fit(NamedTuple):
@@ -87,6 +88,11 @@ class Artifact:
     @property
     def version(self) -> str:
         return self.folder.name
+
+    def abilities(self, route: str, experts: Sequence[str]) -> dict[str, float]:
+        """Measured abilities to aggregate, of these experts."""
+        found = self.manifest.routes[route].abilities if route in self.manifest.routes else {}
+        return {name: found[name] for name in experts if name in found}
 
     def estimator(
         self, route: str, asked: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None,

@@ -70,6 +70,10 @@ class Snapshot:
         """By name, with the route's own options for its own; of no route where `route` is empty."""
         return self.routes[route].composers if route else self.composers
 
+    def abilities_of(self, route: str) -> Mapping[str, float]:
+        """How well the route's experts aggregate, of those that were measured; empty of no route."""
+        return self.routes[route].abilities if route else {}
+
 
 @dataclass(slots=True)
 class _Fitted:
@@ -210,6 +214,7 @@ class Assembly:
             version=registry.version, allowance=allowance_of(manifest.budget.model_dump()),
             epoch=self._epoch, explore=manifest.explore,
             learned=fitted.learned if fitted else Learned(), incumbent=fitted.incumbent if fitted else None,
+            abilities=self.artifact.abilities(manifest.name, names) if self.artifact is not None else {},
         )  # fmt: skip
 
     async def _estimator(

@@ -61,7 +61,8 @@ class Route:
 
     `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits. `explore` is
     the share of its traffic that explores; `allowance` what one request may take; `composers` whom a request may wish
-    for, the route's own with its options; `learned` where its estimates come from; `incumbent` what choices hold to.
+    for, the route's own with its options; `learned` where its estimates come from; `incumbent` what choices hold to;
+    `abilities` to aggregate, by expert, of those that were measured.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Route:
     explore: float = 0.0
     learned: Learned = PRIOR
     incumbent: Incumbent | None = None
+    abilities: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -243,11 +245,13 @@ def _plan(
     route: Route, estimates: Estimates, state: Situation, choice: Choice, excluded: dict[str, str], preset: str
 ) -> Plan:
     names, quality, doubt = estimates.experts, estimates.quality[0].tolist(), estimates.uncertainty[0].tolist()
+    suited = None if estimates.suitability is None else estimates.suitability[0].tolist()
     cost, late, score = state.cost_usd[0].tolist(), estimates.latency_ms[0].tolist(), choice.score.tolist()
     rows = tuple(
         Estimate(
             name, round(quality[i], 4), round(doubt[i], 4), round(cost[i], 9),
             None if late[i] != late[i] else round(late[i], 1), round(score[i], 4),
+            None if suited is None else round(suited[i], 4),
         )
         for i, name in enumerate(names)
     )  # fmt: skip
@@ -259,7 +263,7 @@ def _plan(
             route, [names[i] for i in choice.seats], [names[i] for i in choice.spares], excluded
         ),
         f"{route.policy_name}:{preset}" if preset else route.policy_name, choice.reason, quality[first],
-        tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version,
+        tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version, skills=estimates.skills,
     )  # fmt: skip
 
 

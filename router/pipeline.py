@@ -33,6 +33,7 @@ from router.run import Run
 from router.situation import prompt_tokens
 from router.telemetry import Telemetry
 from router.texts import routing_texts
+from router.turnstile import Turnstile
 from router.voices import Aside, Seats
 from router.wishes import NO_WISH, composed, wished
 
@@ -51,6 +52,7 @@ class Router:
         self.telemetry = telemetry
         self.ledger = ledger
         self._gauges = Gauges()
+        self._turnstile = Turnstile()
         self._decider = Decider(cache_size=cache_size)
         self._adopting = asyncio.Lock()
 
@@ -125,7 +127,7 @@ class Router:
         plan, snapshot = await self.plan(query, run, caller)
         run.plan = plan
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
-                       aside=aside)  # fmt: skip
+                       aside=aside, turnstile=self._turnstile)  # fmt: skip
         composer = snapshot.composers_of(plan.route)[plan.composer]
         if plan.composer == "single" and not voices.budget.limited:
             run.answer = await composer.compose(query, voices, emit)

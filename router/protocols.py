@@ -114,7 +114,8 @@ class Voices(Protocol):
     and its record is kept.
 
     `committed`: a delta of an answer has left for the client, so that no other expert may start the answer over.
-    `estimates` holds what the plan expects of each expert; `cards` what is known of everybody in force.
+    `estimates` holds what the plan expects of each expert; `cards` what is known of everybody in force; `abilities`
+    how well the route's experts aggregate, by name, of those that were measured.
     """
 
     @property
@@ -131,6 +132,9 @@ class Voices(Protocol):
 
     @property
     def cards(self) -> Mapping[str, Card]: ...
+
+    @property
+    def abilities(self) -> Mapping[str, float]: ...
 
     async def ask(self, expert: str, query: Query, emit: Emit, *, role: str = "seat") -> Answer:
         """Ask one expert; what it says goes to the client as it comes. Raises ExpertError, BudgetSpent.

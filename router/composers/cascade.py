@@ -68,7 +68,7 @@ class Cascade:
             if not found:
                 trail.append({"expert": name, "weak": "it failed"})
                 continue
-            why = "" if last else self._weak(query, voices, found, again)
+            why = "" if last else await self._weak(query, voices, found, again)
             trail.append({"expert": name, "weak": why})
             if not why:
                 break
@@ -83,13 +83,13 @@ class Cascade:
             raise _seats.nobody(heard)
         return await _seats.settled(query, voices, self._plain(query, found[-1]), emit)
 
-    def _weak(self, query: Query, voices: Voices, found: list[Answer], asked: int) -> str:
+    async def _weak(self, query: Query, voices: Voices, found: list[Answer], asked: int) -> str:
         """Why the next expert should be asked too; empty where the answer will do."""
         options, answer = self._options, found[-1]
         if why := _seats.weakness(query, answer):
             return why
         logprob = mean_logprob(answer)
-        agreed = _seats.agreement(found) if asked > 1 else None
+        agreed = await _seats.agreement(query, found) if asked > 1 else None
         if options.logprob is not None and logprob is not None and logprob < options.logprob:
             return f"mean log-probability {logprob:.2f}, below {options.logprob:.2f}"
         if agreed is not None and agreed < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from experts.errors import AllFailed, ExpertError
+from experts.errors import AllFailed, BudgetSpent, ExpertError
 from experts.language import Answer, Query
 from experts.protocols import Emit
 from router.plan import Plan
@@ -35,6 +35,10 @@ class Single:
                 if voices.committed or not fault.retryable:
                     raise
                 causes.append(fault)
+            except BudgetSpent:
+                if not causes:
+                    raise
+                break  # who failed before is why there is no answer
         if len(causes) == 1:
             raise causes[0]
         tried = "; ".join(f"{cause.expert}: {cause.message}" for cause in causes)
