@@ -26,9 +26,12 @@ from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
 from router.stability import Incumbent
 from router.texts import Vector, routing_texts
+from router.worth import NOTHING_FITTED, Composing
 
 LOAD_STEPS = 4
 LOAD_FRESH_S = 0.05
+WORTH = "worth"
+"""The preset under which a request weighs compositions, whatever the route's own policy."""
 
 
 class Learned(NamedTuple):
@@ -85,6 +88,7 @@ class Route:
     learned: Learned = PRIOR
     incumbent: Incumbent | None = None
     abilities: Mapping[str, float] = field(default_factory=dict[str, float])
+    composing: Composing = NOTHING_FITTED
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -213,8 +217,7 @@ def choose(
     if route.default not in (-1, estimates.default):
         estimates = replace(estimates, default=route.default, margins=())
     state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
-    if allowance.limited:
-        state = replace(state, allowance=allowance)
+    state = replace(state, allowance=allowance, texts=queries.texts, composing=route.composing)
     policy = route.policies[preset]
     if route.incumbent is not None:
         before = route.incumbent.chosen(queries, route.names, policy, state, route.default)
@@ -256,14 +259,16 @@ def _plan(
         for i, name in enumerate(names)
     )  # fmt: skip
     first, share = choice.seats[0], 1.0 / len(choice.seats)
+    policy = preset if preset == WORTH else f"{route.policy_name}:{preset}" if preset else route.policy_name
     return Plan(
         route.name, choice.composer or route.composer_name,
         tuple(Seat(names[i], share) for i in choice.seats),
         _spares(
             route, [names[i] for i in choice.seats], [names[i] for i in choice.spares], excluded
         ),
-        f"{route.policy_name}:{preset}" if preset else route.policy_name, choice.reason, quality[first],
+        policy, choice.reason, quality[first],
         tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version, skills=estimates.skills,
+        alternatives=choice.alternatives,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             }
             for row in plan.estimates
         ],
+        **({"alternatives": [one._asdict() for one in plan.alternatives]} if plan.alternatives else {}),
         **({"skills": list(plan.skills)} if plan.skills else {}),
         "policy": plan.policy,
         "confidence": None if plan.confidence is None else round(plan.confidence, 4),

@@ -23,7 +23,7 @@ from registry.load import Registry
 from router.artifact import Artifact
 from router.assembly import PRESETS, Assembly, Snapshot
 from router.budget import Budget, Gauges
-from router.decide import Decided, Decider, Route, digest_of
+from router.decide import WORTH, Decided, Decider, Route, digest_of
 from router.exploration import explored
 from router.keys import Key
 from router.ledger import Ledger
@@ -95,6 +95,7 @@ class Router:
             return composed(found, query, wish.composer, snapshot.composers, run), snapshot
         route, preset = found
         run.budget = Budget(route.allowance.tightened(wish.allowance), run.started)
+        preset = preset or (WORTH if wish.worth else "")
         plan = await self._decided(route, preset, query, run, caller)
         return composed(plan, query, wish.composer, route.composers, run), snapshot
 

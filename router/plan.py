@@ -85,6 +85,19 @@ class Estimate(NamedTuple):
     suitability: float | None = None
 
 
+class Alternative(NamedTuple):
+    """A composition that was weighed against a single expert: the `quality`, calls and cost expected of it, its
+    `gain` in quality, and what the gain is `worth` after its price."""
+
+    composer: str
+    seats: tuple[str, ...]
+    quality: float
+    calls: float
+    cost: float
+    gain: float
+    worth: float
+
+
 class Seat(NamedTuple):
     """One expert's place in a plan, with its share of the request's budget."""
 
@@ -114,6 +127,7 @@ class Plan:
     registry_version: str = ""
     propensity: float = 1.0
     skills: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def expert(self) -> str:

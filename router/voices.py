@@ -24,6 +24,7 @@ from router.protocols import Call, Heard
 from router.run import Attempt, Run
 from router.telemetry import Telemetry
 from router.turnstile import Turnstile
+from router.worth import Composing
 
 Aside = Callable[[Mapping[str, Any], bool], Awaitable[None]]
 """Tells the client how a composition goes, beside the answer; the flag: someone has answered, so it will not fail."""
@@ -42,6 +43,8 @@ class InForce(Protocol):
     def limits(self) -> Mapping[str, Limits]: ...
 
     def abilities_of(self, route: str) -> Mapping[str, float]: ...
+
+    def composing_of(self, route: str) -> Composing: ...
 
 
 class Seats:
@@ -81,6 +84,10 @@ class Seats:
     @property
     def abilities(self) -> Mapping[str, float]:
         return self._snapshot.abilities_of(self.plan.route)
+
+    @property
+    def composing(self) -> Composing:
+        return self._snapshot.composing_of(self.plan.route)
 
     def note(self, **facts: Any) -> None:
         self._run.notes.update(facts)
