@@ -14,7 +14,7 @@ import orjson
 
 from experts.errors import BudgetSpent, ConsiliumError, ExpertError, Limited
 from experts.language import Answer, Card, Delta, Query, Usage
-from experts.protocols import Emit, Expert
+from experts.protocols import Emit, Expert, silent
 from experts.speech import Chunks
 from router.budget import Budget, Gauges, Room
 from router.ledger import Ledger, Limits
@@ -28,6 +28,10 @@ from router.worth import Composing
 
 Aside = Callable[[Mapping[str, Any], bool], Awaitable[None]]
 """Tells the client how a composition goes, beside the answer; the flag: someone has answered, so it will not fail."""
+
+
+Decide = Callable[[Query], Awaitable[Plan]]
+"""The route's decision for a query that a composer poses."""
 
 
 class InForce(Protocol):
@@ -50,13 +54,13 @@ class InForce(Protocol):
 class Seats:
     """`router.protocols.Voices` over the experts of one snapshot."""
 
-    __slots__ = ("_aside", "_gauges", "_ledger", "_run", "_snapshot", "_telemetry", "_turnstile", "answered", "budget",
-                 "plan")  # fmt: skip
+    __slots__ = ("_aside", "_decide", "_gauges", "_ledger", "_run", "_snapshot", "_telemetry", "_turnstile", "answered",
+                 "budget", "plan")  # fmt: skip
 
     def __init__(
         self, plan: Plan, snapshot: InForce, ledger: Ledger, telemetry: Telemetry, run: Run, *,
         budget: Budget | None = None, gauges: Gauges | None = None, aside: Aside | None = None,
-        turnstile: Turnstile | None = None,
+        turnstile: Turnstile | None = None, decide: Decide | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.budget = budget or Budget()
@@ -64,6 +68,7 @@ class Seats:
         self._gauges = gauges or Gauges()
         self._turnstile = turnstile or Turnstile()
         self._aside = aside
+        self._decide = decide
         self._snapshot = snapshot
         self._ledger = ledger
         self._telemetry = telemetry
@@ -96,6 +101,9 @@ class Seats:
         if self._aside is not None:
             await self._aside({"event": event, **facts}, self.answered > 0)
 
+    async def routed(self, query: Query) -> Plan:
+        return self.plan if self._decide is None else await self._decide(query)
+
     async def ask(self, expert: str, query: Query, emit: Emit, *, role: str = "seat") -> Answer:
         """One call whose deltas go to the client. Without a budget nothing stands between expert and `emit`."""
         self._run.speaking = expert
@@ -107,9 +115,17 @@ class Seats:
 
     async def hear(self, expert: str, query: Query, *, role: str = "seat", room: Room | None = None) -> Answer:
         """One call, silently; the answer is whole, whether or not the caller streams."""
-        asked = query if query.stream else replace(query, stream=True)
+        return await self._silent(expert, query, role, room, counted=False)
+
+    async def _silent(self, expert: str, query: Query, role: str, room: Room | None, *, counted: bool) -> Answer:
+        """`counted`: what the call has said must be known even if it is cancelled. Else, without a budget and for a
+        caller who does not stream, it need not be heard while it speaks (and has the timeouts of such a caller)."""
         await self._turnstile.enter()
-        answer = await self._limited(expert, asked, None, role, room)
+        if counted or query.stream or self.budget.limited:
+            asked = query if query.stream else replace(query, stream=True)
+            answer = await self._limited(expert, asked, None, role, room)
+        else:
+            answer = await self._unlimited(expert, query, silent, role)
         self.answered += 1
         return answer
 
@@ -128,7 +144,9 @@ class Seats:
 
         async def one(call: Call) -> Heard:
             try:
-                return Heard(call, await self.hear(call.expert, call.query, role=call.role, room=room))
+                return Heard(
+                    call, await self._silent(call.expert, call.query, call.role, room, counted=enough is not None)
+                )
             except (ExpertError, BudgetSpent) as fault:
                 return Heard(call, error=fault)
 

@@ -64,11 +64,13 @@ class Council:
         heard: list[Heard] = []
         for layer in range(options.layers):
             left = options.layers - layer
+            asking = _seats.calls(asked, seats, role="seat" if layer == 0 else f"seat of layer {layer + 1}")
             now = await voices.hear_all(
-                _seats.calls(asked, seats, role="seat" if layer == 0 else f"seat of layer {layer + 1}"),
-                keep=1 - (1 - KEEP) / left, keep_calls=1 if voices.budget.calls_left > 1 else 0,
+                asking, keep=1 - (1 - KEEP) / left, keep_calls=1 if voices.budget.calls_left > 1 else 0,
             )  # fmt: skip
             heard += now
+            place = {id(call): number for number, call in enumerate(asking)}
+            now.sort(key=lambda one: place[id(one.call)])  # who reads them reads the same, whoever was faster
             found = _seats.answers(now) or found
             quorum = min(options.quorum, len(seats))
             while layer == 0 and len(found) < quorum and (more := await self._spare(asked, voices, heard)):

@@ -9,6 +9,7 @@ import orjson
 
 from experts.protocols import silent
 from experts.wire import parse
+from router.explain import plan_json
 from router.local import load_registry, open_router
 from router.run import Run
 from router.telemetry import Log, Telemetry
@@ -79,6 +80,9 @@ async def test_profiles_find_skills_and_who_aggregates_best_and_a_council_goes_b
         plan, _ = await router.plan(query, run)
         assert plan.skills
         assert set(plan.skills) <= {"addition", "sums"}
+        shown = plan_json(plan)
+        assert shown["skills"] == list(plan.skills)
+        assert max(shown["estimates"], key=lambda row: row["suitability"])["expert"] == "solver"
         assert [seat.expert for seat in plan.seats] == ["solver"] * 3
         tripled = replace(query, extension={"compose": "best-of"})
         assert (await router.answer(tripled, silent, Run("e"))).text == "Answer: 4"

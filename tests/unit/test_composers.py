@@ -43,19 +43,29 @@ async def test_a_council_that_agrees_asks_no_aggregator() -> None:
     assert where.run.notes["skipped"] == "the seats agree"
 
 
+@pytest.mark.parametrize(("other", "aggregates"), [('{"y": 2, "x": 4}', 0), ('{"x": 5, "y": 2}', 1)])
+async def test_structured_answers_agree_where_they_are_one_value(other: str, aggregates: int) -> None:
+    council, where = seated("council", {"a": {"text": '{"x":4,"y":2}'}, "b": {"text": other}}, {"k": 2})
+    form = {"type": "json_object"}
+    await council.compose(asked("How many are x and y?", response_format=form), where.voices, where.emit)
+    assert roles(where).count("aggregator") == aggregates
+
+
 async def test_a_council_that_need_not_skip_aggregates_all_the_same() -> None:
     council, where = seated("council", {"a": {"text": "4"}, "b": {"text": "4"}}, {"k": 2, "skip": False})
     await council.compose(asked(), where.voices, where.emit)
     assert roles(where) == ["seat", "seat", "aggregator"]
 
 
-async def test_the_aggregator_reads_every_answer() -> None:
-    council, where = seated("council", THREE)
+async def test_the_aggregator_reads_every_answer_in_the_order_of_the_seats() -> None:
+    slow = {**THREE, "a": {**THREE["a"], "delay_s": 0.02}}
+    council, where = seated("council", slow)
     await council.compose(asked(), where.voices, where.emit)
     assert roles(where)[-1] == "aggregator"
     read = where.experts["a"].last
     assert read is not None
-    assert all(text["text"] in read.messages[-1].text for text in THREE.values())
+    places = [read.messages[-1].text.index(script["text"]) for script in THREE.values()]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +95,9 @@ def test_seats_go_by_skill_and_repeat_where_one_stands_out() -> None:
         rows = tuple(row._replace(suitability=value) for row, value in zip(plan.estimates, suitability, strict=True))
         return [seat.expert for seat in council.seated(replace(plan, estimates=rows)).seats]
 
-    assert seats(0.1, 0.3, 0.2) == ["b", "b", "c", "a"]
-    assert seats(0.05, 0.9, 0.1) == ["b"] * 4
+    assert seats(0.1, 0.3, 0.2) == ["a", "b", "b", "c"]
+    assert seats(0.05, 0.9, 0.1) == ["a", "b", "b", "b"]
+    assert seats(0.9, 0.1, 0.05) == ["a"] * 4
     assert seats(0.3, 0.3, 0.3) == ["a", "b", "c", "a"]
 
 
@@ -261,7 +272,9 @@ async def test_a_budget_that_ends_after_a_failure_tells_the_failure() -> None:
 
 
 async def test_the_bill_is_the_sum_over_every_call() -> None:
-    council, where = seated("council", {**THREE, "b": {"text": "The answer", "fail": {"at": "mid_stream"}}})
+    """What broke off too: under a budget every call is counted while it speaks."""
+    council, where = seated("council", {**THREE, "b": {"text": "The answer", "fail": {"at": "mid_stream"}}},
+                            allowance=Allowance(calls=9))  # fmt: skip
     await council.compose(asked(), where.voices, where.emit)
     run, price = where.run, Price(1.0, 2.0)
     assert run.usage.completion_tokens == sum(attempt.usage.completion_tokens for attempt in run.attempts)
