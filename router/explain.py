@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router.plan import Plan
 from router.run import Run
+
+if TYPE_CHECKING:
+    from router.assembly import Snapshot
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -25,6 +28,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             }
             for row in plan.estimates
         ],
+        **({"alternatives": [one._asdict() for one in plan.alternatives]} if plan.alternatives else {}),
         **({"skills": list(plan.skills)} if plan.skills else {}),
         "policy": plan.policy,
         "confidence": None if plan.confidence is None else round(plan.confidence, 4),
@@ -33,6 +37,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "excluded": plan.excluded,
         "registry_version": plan.registry_version,
     }  # fmt: skip
+
+
+def learned(snapshot: Snapshot, plan: Plan) -> dict[str, str]:
+    """Where the estimates come from; nothing, where none were made."""
+    route = snapshot.routes.get(plan.route)
+    return {"learned": str(route.learned)} if route is not None and route.estimator is not None else {}
 
 
 def before(run: Run) -> dict[str, Any]:

@@ -28,8 +28,9 @@ class Outcomes:
     """A table of measured scores, NaN where an expert was not asked.
 
     `scores`, `tokens`, `cost_usd`, `latency_ms`: shape (n, e) float32. `vectors`: (n, d) or None before embedding.
-    `tasks` and `splits` are labels for fitting and reporting; no decision may read them. `skills`: what each query
-    was said to take, (n,) tuples of words; empty where nobody was asked.
+    `tasks` and `splits` are labels for fitting and reporting; no decision may read them. The text of a query that was
+    not kept is empty, and `digests` (n,) holds its hash, empty for all others. `skills`: what each query was said to
+    take, (n,) tuples of words; empty where nobody was asked.
     """
 
     ids: tuple[str, ...]
@@ -42,10 +43,22 @@ class Outcomes:
     cost_usd: Matrix
     latency_ms: Matrix
     vectors: Vectors | None = None
+    digests: tuple[str, ...] = ()
     skills: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.digests:
+            object.__setattr__(self, "digests", ("",) * len(self.ids))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What tells equal queries to be equal: the text, or the digest of one that was not kept, or else the id."""
+        return tuple(
+            text or digest or one for text, digest, one in zip(self.texts, self.digests, self.ids, strict=True)
+        )
 
     @staticmethod
     def empty(experts: Sequence[str]) -> Outcomes:
@@ -63,6 +76,7 @@ class Outcomes:
             self, ids=pick(self.ids), tasks=pick(self.tasks), splits=pick(self.splits), texts=pick(self.texts),
             scores=self.scores[index], tokens=self.tokens[index], cost_usd=self.cost_usd[index],
             latency_ms=self.latency_ms[index], vectors=None if self.vectors is None else self.vectors[index],
+            digests=pick(self.digests),
             skills=tuple(self.skills[i] for i in index) if self.skills else (),
         )  # fmt: skip
 
@@ -119,6 +133,7 @@ def rows_to_outcomes(rows: Iterable[dict[str, Any]]) -> Outcomes:
         tuple(str(row["id"]) for row in kept), tuple(str(row.get("task") or "") for row in kept),
         tuple(str(row.get("split") or "train") for row in kept), tuple(str(row["prompt"]) for row in kept),
         experts, tables["scores"], tables["tokens"], tables["cost_usd"], tables["latency_ms"],
+        digests=tuple(str(row.get("digest") or "") for row in kept),
         skills=skills if any(skills) else (),
     )  # fmt: skip
 

@@ -43,6 +43,8 @@ class Estimates:
     `default` is the expert to fall back on (the best single one on the evidence), -1 where there is no evidence.
     `margins` (e,): the lead on the default from which asking that expert instead has paid on rows that were held out;
     empty where that is not known. A lead below it is not to be counted.
+    `incumbents` (n,): the column that the estimator in force before the last fit leads to, -1 for none; None where a
+    fit does not hold to what was before.
     `suitability` (n, e), at least 0: for recruiting several, how much each is wanted by the skills that a query takes;
     `skills` are these words, of the only query. None and empty where the estimator knows of no skills.
     """
@@ -55,6 +57,7 @@ class Estimates:
     default: int = -1
     notes: tuple[str, ...] = ()
     margins: tuple[float, ...] = ()
+    incumbents: NDArray[np.int64] | None = None
     suitability: Matrix | None = None
     skills: tuple[str, ...] = ()
 
@@ -80,6 +83,19 @@ class Estimate(NamedTuple):
     latency_ms: float | None
     score: float
     suitability: float | None = None
+
+
+class Alternative(NamedTuple):
+    """A composition that was weighed against a single expert: the `quality`, calls and cost expected of it, its
+    `gain` in quality, and what the gain is `worth` after its price."""
+
+    composer: str
+    seats: tuple[str, ...]
+    quality: float
+    calls: float
+    cost: float
+    gain: float
+    worth: float
 
 
 class Seat(NamedTuple):
@@ -111,6 +127,7 @@ class Plan:
     registry_version: str = ""
     propensity: float = 1.0
     skills: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def expert(self) -> str:

@@ -1,4 +1,4 @@
-"""Some of an estimator's experts, in another order: what a route makes of a router that was fitted for more."""
+"""An estimator whose columns are chosen and ordered for a route."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Selected:
             found.tokens[:, self._order], found.latency_ms[:, self._order],
             self._names.index(default) if default in self._names else self._best, found.notes,
             tuple(found.margins[i] for i in self._order) if found.margins and default in self._names else (),
-            None if found.suitability is None else found.suitability[:, self._order], found.skills,
+            suitability=None if found.suitability is None else found.suitability[:, self._order], skills=found.skills,
         )  # fmt: skip
 
     def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -15,13 +13,12 @@ from experts.language import Answer, Message, Query
 from experts.protocols import Emit
 from router.answers import boxed, choice, number, text
 from router.answers.auto import picked
+from router.confidence import flaw
 from router.plan import Plan, Seat
 from router.protocols import Call, Heard, Voices
 
 SAMPLING = 0.7
 """Temperature of an expert's further samples, where the caller asked for less: equal samples tell nothing."""
-
-_CODE = re.compile(r"```(?:python|py)\n(.*?)```", re.DOTALL)
 
 
 def recruited(plan: Plan, k: int, *, repeat: bool = True) -> Plan:
@@ -74,17 +71,12 @@ def weakness(query: Query, answer: Answer) -> str:
     """What is plainly wrong with an answer, whoever gave it; empty where nothing is."""
     said = answer.text.strip()
     if not said:
-        return "it says nothing"
+        return flaw(said)
     if answer.finish == "length" and query.max_tokens is None:
         return "it was cut short"
     if query.needs.structured:
         return invalid(query, said)
-    for code in _CODE.findall(said):
-        try:
-            ast.parse(code)
-        except (SyntaxError, ValueError) as fault:
-            return f"its code does not parse: {fault}"
-    return ""
+    return flaw(said)
 
 
 def invalid(query: Query, said: str) -> str:
