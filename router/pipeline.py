@@ -23,7 +23,7 @@ from registry.load import Registry
 from router.artifact import Artifact
 from router.assembly import PRESETS, Assembly, Snapshot
 from router.budget import Budget, Gauges
-from router.decide import Decided, Decider, Route, digest_of
+from router.decide import WORTH, Decided, Decider, Route, digest_of
 from router.exploration import explored
 from router.keys import Key
 from router.ledger import Ledger
@@ -33,7 +33,8 @@ from router.run import Run
 from router.situation import prompt_tokens
 from router.telemetry import Telemetry
 from router.texts import routing_texts
-from router.voices import Aside, Seats
+from router.turnstile import Turnstile
+from router.voices import Aside, Decide, Seats
 from router.wishes import NO_WISH, composed, wished
 
 ANYBODY = Key("anonymous")
@@ -51,6 +52,7 @@ class Router:
         self.telemetry = telemetry
         self.ledger = ledger
         self._gauges = Gauges()
+        self._turnstile = Turnstile()
         self._decider = Decider(cache_size=cache_size)
         self._adopting = asyncio.Lock()
 
@@ -93,6 +95,7 @@ class Router:
             return composed(found, query, wish.composer, snapshot.composers, run), snapshot
         route, preset = found
         run.budget = Budget(route.allowance.tightened(wish.allowance), run.started)
+        preset = preset or (WORTH if wish.worth else "")
         plan = await self._decided(route, preset, query, run, caller)
         return composed(plan, query, wish.composer, route.composers, run), snapshot
 
@@ -105,6 +108,21 @@ class Router:
         plan = explored(decided.plan, route.names, route.explore, query.id) if route.explore else decided.plan
         self.telemetry.decided(route.name, plan.expert, run.cached, run.decide_s)
         return plan
+
+    def _deciding(self, plan: Plan, snapshot: Snapshot, run: Run, caller: Key) -> Decide | None:
+        """How the plan's route decides on further queries of this request; None where it has no route."""
+        if not plan.route:
+            return None
+        route, budget = snapshot.routes[plan.route], run.budget
+
+        async def decide(query: Query) -> Plan:
+            assert budget is not None
+            decided = await self._decider.decide(
+                route, query, preset=query.model.partition(":")[2], allowed=caller.experts, allowance=budget.allowance
+            )
+            return decided.plan
+
+        return decide
 
     def _keep(self, query: Query, run: Run, found: Plan | tuple[Route, str]) -> None:
         """What the decision log wants of the query itself."""
@@ -125,7 +143,8 @@ class Router:
         plan, snapshot = await self.plan(query, run, caller)
         run.plan = plan
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
-                       aside=aside)  # fmt: skip
+                       aside=aside, turnstile=self._turnstile,
+                       decide=self._deciding(plan, snapshot, run, caller))  # fmt: skip
         composer = snapshot.composers_of(plan.route)[plan.composer]
         if plan.composer == "single" and not voices.budget.limited:
             run.answer = await composer.compose(query, voices, emit)
