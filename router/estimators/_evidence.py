@@ -268,12 +268,13 @@ def estimates(
     """Estimates from (n, e) arrays, quality cut to 0..1, tokens and latency from the experts' means."""
     shape = quality.shape
 
-    def table(values: Floats) -> Matrix:
-        return np.ascontiguousarray(np.broadcast_to(values, shape), np.float32)
+    def table(values: Floats | Matrix) -> Matrix:
+        out = np.empty(shape, np.float32)
+        out[...] = values
+        return out
 
+    bounded = np.minimum(np.maximum(quality, 0), 1).astype(np.float32)
     return Estimates(
-        tuple(experts), np.clip(quality, 0, 1).astype(np.float32),
-        np.ascontiguousarray(np.broadcast_to(uncertainty, shape), np.float32),
-        table(known.tokens if tokens is None else tokens), table(known.latency_ms),
-        known.best if default is None else default, tuple(notes),
+        tuple(experts), bounded, table(uncertainty), table(known.tokens if tokens is None else tokens),
+        table(known.latency_ms), known.best if default is None else default, tuple(notes),
     )  # fmt: skip

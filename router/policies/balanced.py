@@ -37,7 +37,7 @@ class Options(BaseModel):
     lambda_: float | None = Field(default=None, ge=0, alias="lambda")
     latency: float | None = Field(default=None, ge=0)
     load: float | None = Field(default=None, ge=0)
-    caution: float = Field(default=0.25, ge=0)
+    caution: float = Field(default=0.1, ge=0)
     spares: int = Field(default=3, ge=0)
     stability: float = Field(default=0.05, ge=0, le=1)
 
