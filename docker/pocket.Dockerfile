@@ -21,8 +21,8 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=180s \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8100/health', timeout=2)"]
 CMD ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "/srv/weights/base", \
      "--host", "0.0.0.0", "--port", "8100", "--disable-uvicorn-access-log", \
-     "--enable-lora", "--max-loras", "5", "--max-lora-rank", "64", "--lora-modules", \
+     "--enable-lora", "--max-loras", "6", "--max-lora-rank", "64", "--lora-modules", \
      "pocket-calc=/srv/weights/calc", "pocket-text=/srv/weights/text", "pocket-units=/srv/weights/units", \
-     "pocket-geo=/srv/weights/geo", "pocket-sql=/srv/weights/sql", \
+     "pocket-geo=/srv/weights/geo", "pocket-sql=/srv/weights/sql", "pocket-plan=/srv/weights/plan", \
      "--served-model-name", "pocket-base", "--dtype", "float32", "--enforce-eager", \
      "--max-model-len", "1024", "--max-logprobs", "-1"]

@@ -1,4 +1,4 @@
-"""The command that serves the base and the five experts with vLLM on the CPU.
+"""The command that serves the base, the five experts and the planner with vLLM on the CPU.
 
 `python -m experts.pocket.serve --port 8100` prints it and runs it.
 """
@@ -12,6 +12,7 @@ from experts.pocket.questions import SKILLS
 from experts.pocket.vocabulary import CONTEXT
 
 WEIGHTS = Path(__file__).parent / "weights"
+ADAPTERS: tuple[str, ...] = (*SKILLS, "plan")
 MAX_RANK = 64
 """The largest rank among the adapters."""
 
@@ -21,11 +22,11 @@ def command(port: int, model_dir: Path = WEIGHTS, python: str = sys.executable) 
 
     The base is served as `pocket-base`, the adapters as `pocket-<skill>`, on 127.0.0.1, in float32.
     """
-    modules = [f"pocket-{skill}={model_dir / skill}" for skill in SKILLS]
+    modules = [f"pocket-{skill}={model_dir / skill}" for skill in ADAPTERS]
     words = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model_dir / "base")]
     words += ["--served-model-name", "pocket-base", "--host", "127.0.0.1", "--port", str(port)]
     words += ["--dtype", "float32", "--enforce-eager", "--max-model-len", str(CONTEXT), "--max-logprobs", "-1"]
-    words += ["--enable-lora", "--max-lora-rank", str(MAX_RANK), "--max-loras", str(len(SKILLS))]
+    words += ["--enable-lora", "--max-lora-rank", str(MAX_RANK), "--max-loras", str(len(ADAPTERS))]
     words += ["--lora-modules", *modules, "--no-enable-log-requests", "--disable-uvicorn-access-log"]
     environment = {
         "VLLM_TARGET_DEVICE": "cpu",
