@@ -70,7 +70,7 @@ def together(heard: Heard) -> torch.Tensor:
     said = own + heard.spoken.float()
     count = heard.top.shape[-1]
     flat = heard.top.flatten(-2)
-    theirs = router.gather(-1, flat).unflatten(-1, (-1, count))
+    theirs: torch.Tensor = router.gather(-1, flat).reshape(heard.top.shape)
     listed = (heard.top == heard.labels[..., None, None]).any(dim=-1)
     known = (theirs + heard.liked.float()).logsumexp(dim=-1)
     label = said.masked_fill(listed, float("-inf"))

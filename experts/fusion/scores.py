@@ -26,7 +26,8 @@ TOKENS = 16384
 class Scores(NamedTuple):
     """All answer tokens in a row, those of sequence s at `starts[s] : starts[s + 1]`.
 
-    `spoken`: float16 (tokens, experts); `top`: int32 and `liked`: float16, both (tokens, experts, TOP), likeliest first.
+    `spoken`: float16 (tokens, experts); `top`: int32 and `liked`: float16, both (tokens, experts, TOP),
+    likeliest first.
     """
 
     starts: list[int]

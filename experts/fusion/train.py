@@ -154,7 +154,9 @@ class RouterTrainer(Trainer):
         self.plan = plan
         self._seen: list[torch.Tensor] = []
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         heard = hear(model, inputs)
         plan, extra = self.plan, heard.logits.new_zeros(())
         if plan.stage == 2:
@@ -175,7 +177,8 @@ class RouterTrainer(Trainer):
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return Alike(train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed)
+        items: Any = train_dataset or self.train_dataset
+        return Alike(items, self.args.train_batch_size, self.args.seed)
 
 
 def watched(sums: Sequence[float], names: Sequence[str], stage: int) -> dict[str, float]:

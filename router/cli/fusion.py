@@ -5,7 +5,7 @@ import typer
 from router.cli import fusion_train
 
 app = typer.Typer(
-    help="Several models that speak one text together, token by token: train their router, make one checkpoint of them.",
+    help="Several models that speak one text together, token by token: train their router, make one checkpoint.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

@@ -64,7 +64,7 @@ def train(
 
     [bold]Examples[/]
 
-      consilium fusion train --router base --expert calc=experts/calc --expert geo=experts/geo --data train.jsonl --out r
+      consilium fusion train --router base --expert calc=experts/calc --expert geo=experts/geo --data t.jsonl --out r
       consilium fusion train --router r --expert calc=experts/calc --expert geo=experts/geo --data pairs.jsonl \\
           --stage 2 --out r2
     """
@@ -78,9 +78,7 @@ def train(
         from experts.fusion.train import Plan
         from experts.fusion.train import train as run
     except ImportError as fault:
-        raise ConfigError(
-            f"training needs more than the gateway does ({fault}): pip install 'consilium[train]'"
-        ) from None
+        raise ConfigError(f"training needs more packages ({fault}): pip install 'consilium[train]'") from None
     if threads:
         torch.set_num_threads(threads)
     plan = Plan(
@@ -92,6 +90,7 @@ def train(
         figures = run(plan, resume=resume, bar=bar)
     shares = ", ".join(f"{name} {figures.get(f'share_{name}', 0.0):.1%}" for name in plan.experts)
     typer.echo(
-        f"{out}: loss {figures.get('loss', 0.0):.4f}; routing right on {figures.get('routing_accuracy', 0.0):.1%} of the "
+        f"{out}: loss {figures.get('loss', 0.0):.4f}; routing right on "
+        f"{figures.get('routing_accuracy', 0.0):.1%} of the "
         f"tokens where the experts differ\nwho spoke: {shares} (entropy {figures.get('entropy', 0.0):.2f} nats)"
     )
