@@ -59,6 +59,7 @@ class Plan:
     bf16: bool = False
     every: int = 200
     workers: int = 0
+    scores: Path | None = None
 
 
 class Spoken(Dataset[list[int]]):
@@ -215,8 +216,9 @@ def train(plan: Plan, *, resume: bool, bar: Bar) -> dict[str, float]:
         disable_tqdm=True, label_names=[], **values,
     )  # fmt: skip
     device = str(arguments.device)
+    kept = plan.scores or plan.out / "scores"
     heard = scores.compute(
-        sequences, list(plan.experts.values()), lambda folder: members.load(folder, plan.base), plan.out / "scores",
+        sequences, list(plan.experts.values()), lambda folder: members.load(folder, plan.base), kept,
         device, bar.scored,
     )  # fmt: skip
     if plan.stage == 2:

@@ -46,6 +46,10 @@ def train(
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16, weights stay float32.")] = False,
     every: Annotated[int, typer.Option("--every", min=1, help="Steps between checkpoints.")] = 200,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that prepare batches.")] = 0,
+    scores: Annotated[
+        Path | None,
+        typer.Option("--scores", metavar="DIR", help="Where the experts' scores are kept.", show_default="OUT/scores"),
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.", show_default="all")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in --out.")] = False,
 ) -> None:
@@ -83,7 +87,7 @@ def train(
         torch.set_num_threads(threads)
     plan = Plan(
         router, named(expert), data, out, base, stage, objective.value, weight, own, beta, epochs, steps, batch,
-        accumulate, rate, seed=seed, bf16=bf16, every=every, workers=workers,
+        accumulate, rate, seed=seed, bf16=bf16, every=every, workers=workers, scores=scores,
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     with Bar(out / "journal.jsonl", screen(errors=True)) as bar:
