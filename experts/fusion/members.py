@@ -41,9 +41,9 @@ def home(folder: Path, base: Path | None = None) -> Path:
     return folder if not adapters.is_adapter(folder) else adapters.open_adapter(folder, base).base
 
 
-def open_router(folder: Path, experts: int) -> Any:
+def open_router(folder: Path, experts: int, base: Path | None = None) -> Any:
     """A router's model with its routing head: the one in its checkpoint, or a new one that prefers no expert."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = load(folder, base)
     head = torch.nn.Linear(model.config.get_text_config().hidden_size, experts)
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
@@ -75,8 +75,9 @@ def stored_head(folder: Path) -> dict[str, torch.Tensor] | None:
 
 def tokenizer(router: Path, experts: dict[str, Path], base: Path | None = None) -> Any:
     """The one tokenizer of all members. Raises ConfigError naming the member and the tokens that differ."""
+    spoken = home(router, base)
     for name, folder in experts.items():
-        unlike = differences(router, home(folder, base))
+        unlike = differences(spoken, home(folder, base))
         if unlike:
             raise ConfigError(f"expert {name}: its tokenizer is not the router's: {unlike}")
-    return AutoTokenizer.from_pretrained(router)
+    return AutoTokenizer.from_pretrained(spoken)

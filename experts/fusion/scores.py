@@ -19,8 +19,9 @@ import torch
 from experts.fusion.samples import Sequenced
 
 TOP = 8
-TOKENS = 16384
-"""Padded tokens of a batch, at most."""
+TOKENS = {"cpu": 16384}
+ON_GPU = 131072
+"""Padded tokens of a batch, at most, by device."""
 
 
 class Scores(NamedTuple):
@@ -48,12 +49,12 @@ def fingerprint(sequences: Sequence[Sequenced], experts: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def batches(sequences: Sequence[Sequenced]) -> list[list[int]]:
-    """Indices of sequences of about one length, no more than `TOKENS` with their padding."""
+def batches(sequences: Sequence[Sequenced], most: int) -> list[list[int]]:
+    """Indices of sequences of about one length, no more than `most` tokens with their padding."""
     order = sorted(range(len(sequences)), key=lambda index: (len(sequences[index].ids), index))
     found: list[list[int]] = []
     for index in order:
-        if found and (len(found[-1]) + 1) * len(sequences[index].ids) <= TOKENS:
+        if found and (len(found[-1]) + 1) * len(sequences[index].ids) <= most:
             found[-1].append(index)
         else:
             found.append([index])
@@ -81,7 +82,7 @@ def compute(
     spoken = np.memmap(at / "spoken.f16", np.float16, mode, shape=shape)
     top = np.memmap(at / "top.i32", np.int32, mode, shape=(*shape, TOP))
     liked = np.memmap(at / "liked.f16", np.float16, mode, shape=(*shape, TOP))
-    groups = batches(sequences)
+    groups = batches(sequences, TOKENS.get(device, ON_GPU))
     done = int(json.loads(journal.read_text())["batches"]) if journal.exists() else 0
     for number, expert in enumerate(experts):
         first = max(0, done - number * len(groups))

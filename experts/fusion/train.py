@@ -203,7 +203,7 @@ def train(plan: Plan, *, resume: bool, bar: Bar) -> dict[str, float]:
     if last and not resume:
         raise ConfigError(f"{work}: holds a run already; --resume goes on with it, another --out starts afresh")
     tokenizer = members.tokenizer(plan.router, plan.experts, plan.base)
-    model = members.open_router(plan.router, len(plan.experts))
+    model = members.open_router(plan.router, len(plan.experts), plan.base)
     longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
     sequences = samples.sequences(tokenizer, samples.read(plan.data, plan.stage), plan.stage, longest)
     values: dict[str, Any] = {"use_cpu": True} if not torch.cuda.is_available() else {}

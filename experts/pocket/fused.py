@@ -61,7 +61,7 @@ class Members:
         from experts.fusion import members
 
         found = [members.load(weights / skill, weights / "base").to(device).eval() for skill in SKILLS]
-        return cls(members.open_router(router, len(SKILLS)).to(device).eval(), found)
+        return cls(members.open_router(router, len(SKILLS), weights / "base").to(device).eval(), found)
 
     def answers(self, prompts: Sequence[str], mode: str) -> list[str]:
         """What a system says: `fusionroute`, `head-only`, `router` (alone), or a skill (that expert alone)."""
@@ -73,6 +73,7 @@ class Members:
         found = decoding.texts(
             self.router, self.experts, asked, end=IDS[END], pad=IDS[PAD], longest=LONGEST,
             mode="fusionroute" if mode == "fusionroute" else "head-only",
+            batch=128 if self.router.device.type == "cpu" else 512,
         )  # fmt: skip
         return [decode(text.ids) for text in found]
 
@@ -125,25 +126,49 @@ def pairs(members: Members, n: int, seed: int) -> list[dict[str, str]]:
             for row, text in zip(rows, texts, strict=True) if text != row["completion"]]  # fmt: skip
 
 
+def train(chosen: argparse.Namespace) -> None:
+    """One run of the trainer; the router in float16, with its head, goes to `OUT/NAME/`."""
+    from rich.console import Console
+
+    from experts.fusion import train as training
+    from experts.fusion.progress import Bar
+
+    out = chosen.out / chosen.objective
+    out.mkdir(parents=True, exist_ok=True)
+    plan = training.Plan(
+        chosen.router, {skill: chosen.weights / skill for skill in SKILLS}, chosen.out / "train.jsonl", out,
+        base=chosen.weights / "base", objective="fused" if chosen.objective == "fused" else "fusionroute",
+        weight=0.0 if chosen.objective == "fine-tuned" else 1 / 3, steps=chosen.steps, batch=64, rate=chosen.rate,
+        every=500, workers=chosen.workers, scores=chosen.out / "scores",
+    )  # fmt: skip
+    with Bar(out / "journal.jsonl", Console(stderr=True)) as bar:
+        training.train(plan, resume=chosen.resume, bar=bar)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one of the three commands."""
     words = argparse.ArgumentParser(prog="python -m experts.pocket.fused", description=__doc__,
                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    words.add_argument("what", choices=("data", "pairs", "measure"))
+    words.add_argument("what", choices=("data", "train", "pairs", "measure"))
     words.add_argument("--out", type=Path, default=Path("build/fused"), help="folder of what is written")
     words.add_argument("--router", type=Path, default=WEIGHTS / "fused", help="a trained router")
     words.add_argument("--weights", type=Path, default=WEIGHTS, help="the experts")
-    words.add_argument("--n", type=int, help="questions (48,000 to train on, 4,000 for pairs, 500 to measure with)")
+    words.add_argument("--n", type=int, help="questions (32,000 to train on, 4,000 for pairs, 500 to measure with)")
     words.add_argument("--single", type=int, default=100, help="measure: questions of each single skill")
     words.add_argument("--systems", nargs="+", default=["fusionroute", "head-only", "router", *SKILLS])
+    words.add_argument("--objective", choices=("fused", "fusionroute", "fine-tuned"), default="fused",
+                       help="train: what for; fine-tuned is the router alone, experts unheard")  # fmt: skip
+    words.add_argument("--steps", type=int, default=2400, help="train: steps of 64 questions")
+    words.add_argument("--rate", type=float, default=2e-3, help="train: peak learning rate")
+    words.add_argument("--workers", type=int, default=0, help="train: processes that prepare batches")
+    words.add_argument("--resume", action="store_true", help="train: go on after a kill")
     words.add_argument("--device", default="cpu", help="cpu, or cuda")
     chosen = words.parse_args(arguments)
     if chosen.what == "data":
-        write(chosen.out / "train.jsonl", lessons(chosen.n or 48_000))
-        experts = " ".join(f"--expert {skill}={chosen.weights / skill}" for skill in SKILLS)
-        print(f"consilium fusion train --router {chosen.weights / 'base'} {experts} --base {chosen.weights / 'base'} "
-              f"--data {chosen.out / 'train.jsonl'} --out {chosen.out / 'router'} --objective fused --epochs 4 "
-              "--batch 64 --rate 2e-3")  # fmt: skip
+        write(chosen.out / "train.jsonl", lessons(chosen.n or 32_000))
+        return
+    if chosen.what == "train":
+        train(chosen)
         return
     members = Members.open(chosen.router, chosen.weights, chosen.device)
     if chosen.what == "pairs":
