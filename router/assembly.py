@@ -27,7 +27,7 @@ from router.artifact import Artifact
 from router.budget import allowance_of
 from router.composers import names as composer_names
 from router.composers import open_composer
-from router.decide import Route
+from router.decide import Learned, Route
 from router.embedding import Embedding
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
@@ -35,6 +35,7 @@ from router.plan import Estimates, Plan, Seat
 from router.policies import open_policy
 from router.protocols import Composer, Estimator, Policy, Situation
 from router.protocols import Parts as EstimatorParts
+from router.stability import Incumbent
 from router.vectors import VectorCache
 
 PRESETS = ("cheap", "balanced", "best")
@@ -80,6 +81,8 @@ class _Fitted:
     fingerprint: str
     artifact: Artifact | None
     estimator: Estimator
+    learned: Learned
+    incumbent: Incumbent | None
 
 
 @dataclass(slots=True)
@@ -192,25 +195,26 @@ class Assembly:
     ) -> Route:
         names = manifest.experts.of(registry.experts)
         own = tuple(cards[name] for name in names)
-        estimator, embedding = None, None
+        fitted, embedding = None, None
         if len(names) > 1:
-            estimator, embedding = await self._estimator(registry, manifest, own)
+            fitted, embedding = await self._estimator(registry, manifest, own)
         composer = open_composer(manifest.composer.name, manifest.composer.options)
         return Route(
             name=manifest.name, cards=own, experts=tuple(experts[name] for name in names),
             limits=tuple(registry.experts[name].limits.concurrency for name in names),
-            estimator=estimator, embedding=embedding,
+            estimator=fitted.estimator if fitted else None, embedding=embedding,
             policies=_policies(manifest, names), policy_name=manifest.policy.name,
             composer=composer,
             composer_name=manifest.composer.name, composers={**self.composers, manifest.composer.name: composer},
             default=names.index(manifest.default) if manifest.default else -1, spares=manifest.spares,
             version=registry.version, allowance=allowance_of(manifest.budget.model_dump()),
             epoch=self._epoch, explore=manifest.explore,
+            learned=fitted.learned if fitted else Learned(), incumbent=fitted.incumbent if fitted else None,
         )  # fmt: skip
 
     async def _estimator(
         self, registry: Registry, manifest: RouteManifest, cards: tuple[Card, ...]
-    ) -> tuple[Estimator, Embedding | None]:
+    ) -> tuple[_Fitted, Embedding | None]:
         options = (manifest.estimator.name, manifest.estimator.options)
         uses_vectors = open_estimator(*options, EstimatorParts()).uses_vectors
         encoder, embedding = await self._encoder(registry, manifest.encoder) if uses_vectors else (None, None)
@@ -218,21 +222,22 @@ class Assembly:
         known = self._fitted.get(manifest.name)
         same = known is not None and (known.options, known.cards, known.fingerprint) == (options, cards, fingerprint)
         if known is None or not same or known.outcomes is not self.outcomes or known.artifact is not self.artifact:
-            estimator = await asyncio.to_thread(self._fitted_for, manifest.name, options, cards, encoder)
+            found = await asyncio.to_thread(self._fitted_for, manifest.name, options, cards, encoder)
             known = self._fitted[manifest.name] = _Fitted(
-                options, cards, self.outcomes, fingerprint, self.artifact, estimator
+                options, cards, self.outcomes, fingerprint, self.artifact, *found
             )
-        return known.estimator, embedding
+        return known, embedding
 
     def _fitted_for(
         self, route: str, options: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None
-    ) -> Estimator:
+    ) -> tuple[Estimator, Learned, Incumbent | None]:
         everyone = [card.name for card in cards]
 
         def measured(*names: str) -> Outcomes:
             outcomes = (self.outcomes or Outcomes.empty(everyone)).measured_for(names, everyone)
             return self.vectors.embedded(outcomes, encoder) if encoder is not None and len(outcomes) else outcomes
 
+        refused = ""
         if self.artifact is not None:
             try:
                 found = self.artifact.estimator(route, options, cards, encoder, measured)
@@ -240,12 +245,14 @@ class Assembly:
                 if self.refused is None:
                     raise
                 self.refused(fault.message)
-                found = None
+                found, refused = None, fault.message
             if found is not None:
-                return found
+                before = self.artifact.incumbent(route, cards, encoder)
+                return found, Learned("artifact", self.artifact.version), before
         estimator = open_estimator(*options, EstimatorParts(encoder))
-        estimator.fit(cards, measured(*everyone))
-        return estimator
+        known = measured(*everyone)
+        estimator.fit(cards, known)
+        return estimator, Learned("outcomes" if len(known) else "prior", rows=len(known), refused=refused), None
 
     async def _encoder(self, registry: Registry, name: str) -> tuple[Encoder, Embedding]:
         manifest = registry.encoders[name]

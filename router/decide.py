@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from time import monotonic, perf_counter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,35 @@ from router.embedding import Embedding
 from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
 from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
+from router.stability import Incumbent
 from router.texts import Vector, routing_texts
 
 LOAD_STEPS = 4
 LOAD_FRESH_S = 0.05
+
+
+class Learned(NamedTuple):
+    """Where a route's estimator got what it knows: a fitted `artifact` (its version), `outcomes` that it was fitted on
+    when the router was built (how many queries), or nothing but the manifests: the `prior`. `refused` says why an
+    artifact that is there is not used."""
+
+    source: Literal["artifact", "outcomes", "prior"] = "prior"
+    version: str = ""
+    rows: int = 0
+    refused: str = ""
+
+    def __str__(self) -> str:
+        match self.source:
+            case "artifact":
+                said = f"fitted artifact {self.version}"
+            case "outcomes":
+                said = f"fitted just now on {self.rows:,} outcomes"
+            case "prior":
+                said = "prior: nothing was measured or fitted, only what the manifests promise is known"
+        return f"{said} ({self.refused})" if self.refused else said
+
+
+PRIOR = Learned()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +60,8 @@ class Route:
     """A declared route, ready to decide. `estimator` is None where there is nothing to choose between.
 
     `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits. `explore` is
-    the share of its traffic that explores; `allowance` what one request
-    may take; `composers` whom a request may wish for, the route's own with its options.
+    the share of its traffic that explores; `allowance` what one request may take; `composers` whom a request may wish
+    for, the route's own with its options; `learned` where its estimates come from; `incumbent` what choices hold to.
     """
 
     name: str
@@ -56,6 +81,8 @@ class Route:
     allowance: Allowance = UNLIMITED
     epoch: int = 0
     explore: float = 0.0
+    learned: Learned = PRIOR
+    incumbent: Incumbent | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -186,7 +213,11 @@ def choose(
     state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
     if allowance.limited:
         state = replace(state, allowance=allowance)
-    return Chosen(estimates, state, route.policies[preset].decide(estimates, state))
+    policy = route.policies[preset]
+    if route.incumbent is not None:
+        before = route.incumbent.chosen(queries, route.names, policy, state, route.default)
+        estimates = replace(estimates, incumbents=before)
+    return Chosen(estimates, state, policy.decide(estimates, state))
 
 
 def _excluded(

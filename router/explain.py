@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router.plan import Plan
 from router.run import Run
+
+if TYPE_CHECKING:
+    from router.assembly import Snapshot
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -31,6 +34,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "excluded": plan.excluded,
         "registry_version": plan.registry_version,
     }  # fmt: skip
+
+
+def learned(snapshot: Snapshot, plan: Plan) -> dict[str, str]:
+    """Where the estimates come from; nothing, where none were made."""
+    route = snapshot.routes.get(plan.route)
+    return {"learned": str(route.learned)} if route is not None and route.estimator is not None else {}
 
 
 def before(run: Run) -> dict[str, Any]:

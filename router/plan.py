@@ -43,6 +43,8 @@ class Estimates:
     `default` is the expert to fall back on (the best single one on the evidence), -1 where there is no evidence.
     `margins` (e,): the lead on the default from which asking that expert instead has paid on rows that were held out;
     empty where that is not known. A lead below it is not to be counted.
+    `incumbents` (n,): the column that the estimator in force before the last fit leads to, -1 for none; None where a
+    fit does not hold to what was before.
     """
 
     experts: tuple[str, ...]
@@ -53,6 +55,7 @@ class Estimates:
     default: int = -1
     notes: tuple[str, ...] = ()
     margins: tuple[float, ...] = ()
+    incumbents: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         shape = (self.quality.shape[0], len(self.experts))

@@ -10,7 +10,7 @@ import orjson
 
 from experts.kinds.scripted import Options, ScriptedExpert
 from experts.language import Card, Delta, Price, Query
-from experts.wire import delta_texts, parse
+from experts.wire import parse
 from registry.expert import Limits
 from router.budget import UNLIMITED, Allowance, Budget
 from router.ledger import Ledger
@@ -19,6 +19,7 @@ from router.run import Run
 from router.store.memory import MemoryStore
 from router.telemetry import Log, Telemetry
 from router.voices import Seats
+from tests.events import delta_texts
 
 PRICE = Price(1.0, 2.0)
 QUIET = Telemetry(Log(level="warning"))

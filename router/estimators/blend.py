@@ -101,7 +101,7 @@ class Blend:
             for member in self._members.values():
                 member.fit(cards, rows)
             return
-        folds = fold_of(rows.texts, self._options.folds)
+        folds = fold_of(rows.keys, self._options.folds)
         held = [self._crossfit(member, cards, rows, folds) for member in self._members.values()]
         scores = rows.scores.astype(np.float64)
         mean = self._effects.mean

@@ -33,7 +33,7 @@ def test_five_lines_are_a_registry() -> None:
     registry = only("kind: expert\nname: a\nprovider: vllm\nmodel: M\nendpoints: [http://10.0.0.5:8000/v1]\n")
     expert = registry.experts["a"]
     assert expert.options.model_dump()["endpoints"] == ["http://10.0.0.5:8000/v1"]
-    assert registry.experts_of("auto") == ("a",)
+    assert registry.routes["auto"].experts.of(registry.experts) == ("a",)
     assert registry.encoders["default"].runtime == "onnx-int8"
     assert (registry.source("a"), registry.source("auto")) == ("registry.yaml:1", "")
 
@@ -213,9 +213,9 @@ def test_a_route_chooses_by_names_by_star_and_by_labels() -> None:
         "---\nkind: route\nname: small\nexperts: {labels: {tier: 1}}\n"
     )
     registry = only(experts + routes)
-    assert registry.experts_of("named") == ("c", "a")
-    assert registry.experts_of("every") == ("a", "b", "c")
-    assert registry.experts_of("small") == ("a", "c")
+    assert registry.routes["named"].experts.of(registry.experts) == ("c", "a")
+    assert registry.routes["every"].experts.of(registry.experts) == ("a", "b", "c")
+    assert registry.routes["small"].experts.of(registry.experts) == ("a", "c")
     assert "auto" not in registry.routes
     route = registry.routes["named"]
     assert (route.policy.name, route.policy.options, route.spares) == ("balanced", {"gain": 0.5}, ("a",))
