@@ -6,7 +6,7 @@ an expert for each row, applies only that expert's `lm_head` to it, and adds the
 columns tell who spoke (`marks.py`).
 
 Experts that are LoRA adapters on one base use the base's weights: only their factors, norms of attention aside, are
-theirs (`Adapted`). Written for vLLM 0.32; see `plugin.py` for what is accepted.
+theirs (`Adapted`). Written for vLLM 0.32.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
