@@ -3,8 +3,8 @@
 A fused model has three ids more than its tokenizer knows. Their logits are no words but notes about the row they stand
 in: which expert was picked, which token that expert alone would have said, and how far the router moved it. They are
 so low that they are never sampled (exp(-1024) is 0 in float32), and whoever asks for the log-probabilities of these
-ids reads them (`logprob_token_ids`; the trick is Co-LLM's, arXiv 2403.03870). So the notes travel with their row through
-batching, chunked prefill, preemption and several workers: there is no side channel to keep in step.
+ids reads them (`logprob_token_ids`; the trick is Co-LLM's, arXiv 2403.03870). So the notes travel with their row
+through batching, chunked prefill, preemption and several workers: there is no side channel to keep in step.
 
 No torch here: the gateway reads marks.
 """

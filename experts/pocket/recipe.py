@@ -1,4 +1,4 @@
-"""What the runs of `train` are: the base model on drills, an adapter on the questions of its skill."""
+"""What the runs of `train` are: the base model on drills, an adapter on the questions of its skill or on plans."""
 
 # pyright: reportUnknownMemberType=false
 # (torch, transformers and peft leave parts of their signatures untyped)
@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from experts.pocket import drills, training
+from experts.pocket import compound, drills, training
 from experts.pocket.questions import draw
 from experts.pocket.training import Example, Settings
 from experts.pocket.vocabulary import BEGIN, CONTEXT, END, IDS, PAD, write_tokenizer
@@ -44,28 +44,30 @@ def load_base(folder: Path, attention: str = "eager") -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
 
 
-def train(name: str, plan: dict[str, float], out: Path, work: Path, *, resume: bool) -> float:
+def train(name: str, plan: dict[str, float], out: Path, work: Path, *, resume: bool, device: str = "cpu") -> float:
     """Train the base or one adapter and save it under `out`; returns the seconds spent."""
     settings = Settings(int(plan["steps"]), int(plan["batch"]), plan["rate"], int(plan["seed"]))
     checkpoint = work / f"{name}.pt"
     if name == "base":
-        base = new_base(settings.seed)
+        base = new_base(settings.seed).to(device)  # pyright: ignore[reportArgumentType]
         spent = training.fit(base, _drill, settings, name=name, checkpoint=checkpoint, resume=resume, muon=True)
         save_base(base, out / "base")
         return spent
     torch.manual_seed(settings.seed)
     rank = int(plan["rank"])
     lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS, bias="none", task_type="CAUSAL_LM")
-    model = get_peft_model(load_base(out / "base"), lora)
+    model = get_peft_model(load_base(out / "base"), lora).to(device)
 
     def question(rng: Random) -> Example:
+        if name == "plan":
+            return Example(*compound.lesson(rng))
         asked = draw(name, "train", rng)
         return Example(asked.prompt, asked.worked)
 
     spent = training.fit(model, question, settings, name=name, checkpoint=checkpoint, resume=resume)
     for weight in model.parameters():
         if weight.requires_grad:
-            weight.data = weight.data.bfloat16()
+            weight.data = weight.data.bfloat16().cpu()
     model.peft_config["default"].base_model_name_or_path = "experts/pocket/weights/base"
     model.save_pretrained(str(out / name))
     (out / name / "README.md").unlink(missing_ok=True)

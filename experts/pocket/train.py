@@ -18,6 +18,7 @@ PLAN: dict[str, dict[str, float]] = {
     "units": {"steps": 400, "batch": 96, "rate": 3e-3, "seed": 4, "rank": 32},
     "geo": {"steps": 600, "batch": 96, "rate": 3e-3, "seed": 5, "rank": 64},
     "sql": {"steps": 900, "batch": 40, "rate": 3e-3, "seed": 6, "rank": 64},
+    "plan": {"steps": 800, "batch": 40, "rate": 3e-3, "seed": 7, "rank": 64},
 }
 """Steps, examples a step, peak learning rate, seed and LoRA rank of each run."""
 
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="python -m experts.pocket.train",
         description="Train the pocket experts: a character-level Llama of 1.8 million parameters, and one LoRA adapter "
-        "for each skill. Two CPU cores need an hour or two for everything.",
+        "for each skill and for planning. Two CPU cores need an hour or two for everything.",
         epilog=f"the runs:\n{plan}\n\nexamples:\n"
         "  python -m experts.pocket.train                      everything, into experts/pocket/weights\n"
         "  python -m experts.pocket.train --resume             go on after a kill\n"
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--resume", action="store_true", help="go on from the checkpoints in --work")
     words.add_argument("--steps", type=int, help="fewer or more steps than planned, for trying things out")
     words.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: %(default)s)")
+    words.add_argument("--device", default="cpu", help="cpu, or cuda: minutes instead of hours (default: %(default)s)")
     return words
 
 
@@ -65,8 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(chosen.threads)
     for name in [name for name in PLAN if not chosen.skill or name in chosen.skill]:
         plan = PLAN[name] | ({"steps": chosen.steps} if chosen.steps else {})
-        spent = recipe.train(name, plan, chosen.out, chosen.work, resume=chosen.resume)
-        timing = {"name": name, **plan, "seconds": round(spent, 1), "threads": chosen.threads}
+        spent = recipe.train(name, plan, chosen.out, chosen.work, resume=chosen.resume, device=chosen.device)
+        timing = {"name": name, **plan, "seconds": round(spent, 1), "threads": chosen.threads,
+                  "device": chosen.device}  # fmt: skip
         (chosen.work / f"{name}.timing.json").write_text(json.dumps(timing, indent=1) + "\n")
 
 

@@ -111,7 +111,7 @@ def _save(path: Path, model: torch.nn.Module, engines: list[torch.optim.Optimize
 
 
 def _load(path: Path, model: torch.nn.Module, engines: list[torch.optim.Optimizer]) -> tuple[int, float]:
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name in state["weights"]:
@@ -177,9 +177,11 @@ def _step(
     groups = [group for engine in engines for group in engine.param_groups]
     for group, peak in zip(groups, peaks, strict=True):
         group["lr"] = peak * factor
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(input_ids=batch.ids[:, :-1], use_cache=False).logits
-    loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch.labels[:, 1:].flatten())
+    device = next(model.parameters()).device
+    ids, labels = batch.ids.to(device), batch.labels.to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels[:, 1:].flatten())
     loss.backward()
     torch.nn.utils.clip_grad_norm_([weight for weight in model.parameters() if weight.requires_grad], 1.0)
     for engine in engines:

@@ -32,9 +32,9 @@ def test_questions_are_deterministic_unique_and_right(skill: str, split: str) ->
 
 
 def _all_cores() -> dict[str, phrasing.Cores]:
-    cores = {"units": units._CORES, "degrees": units._DEGREES}  # pyright: ignore[reportPrivateUsage]
+    cores = {"units": units.CORES, "degrees": units._DEGREES}
     for module in (calc, text, geo):
-        for name, group in module._CORES.items():  # pyright: ignore[reportPrivateUsage]
+        for name, group in module.CORES.items():
             cores[f"{module.__name__} {name}"] = group
     return cores | {f"sql {name}": group for name, group in sql_words.CORES.items()}
 
@@ -195,7 +195,7 @@ def test_currencies_exist() -> None:
     pycountry = pytest.importorskip("pycountry")
     import csv
 
-    with (geo._DATA / "currencies.csv").open() as file:  # pyright: ignore[reportPrivateUsage]
+    with (geo._DATA / "currencies.csv").open() as file:
         for row in csv.DictReader(file):
             known = pycountry.currencies.get(alpha_3=row["code"]).name.lower().replace("í", "i").replace("’", "'")
             unit = row["name"].lower().split()[-1]

@@ -105,7 +105,7 @@ def drill(rng: Random) -> str:
     return values(rng, "train").worked
 
 
-_CORES: dict[str, Cores] = {
+CORES: dict[str, Cores] = {
     "add": Cores(
         train=(
             "{a} plus {b}", "{a} + {b}", "{a}+{b}", "the sum of {a} and {b}", "the total of {a} and {b}",
@@ -215,7 +215,7 @@ def draw(rng: Random, split: Split) -> tuple[str, str, str]:
     value = values(rng, split)
     if split == "train" and (lot := rng.random()) < 0.4:
         value = drawn(rng, split, _uneven if lot < 0.2 else _borrowed, lambda more: more.key)
-    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng, varied=True)
+    said = wrapped(chosen(CORES[value.operation], split, rng), split, rng, varied=True)
     name, other = rng.sample(_NAMES, 2)
     prompt = said.format(a=value.a, b=value.b, name=name, other=other, things=rng.choice(_THINGS))
     return prompt, value.answer, value.worked

@@ -72,7 +72,7 @@ class Fact:
         return steps.work(self.problem, [], self.answer)
 
 
-_CORES: dict[str, Cores] = {
+CORES: dict[str, Cores] = {
     "capital": Cores(
         train=(
             "the capital of {c}", "the capital of {c}", "the capital city of {c}", "{c}'s capital",
@@ -134,7 +134,7 @@ _CORES: dict[str, Cores] = {
         ),
     ),
 }  # fmt: skip
-_ARTICLE = frozenset(
+ARTICLE = frozenset(
     {"Bahamas", "Central African Republic", "Comoros", "DR Congo", "Dominican Republic", "Gambia", "Maldives",
      "Marshall Islands", "Netherlands", "Philippines", "Republic of the Congo", "Seychelles", "Solomon Islands",
      "United Arab Emirates", "United Kingdom", "United States"}
@@ -144,14 +144,14 @@ _ARTICLE = frozenset(
 @cache
 def facts() -> tuple[Fact, ...]:
     """All 780 facts: what the skill knows by heart, in every split; only the wording of the test is new."""
-    return tuple(Fact(relation, country) for relation in _CORES for country in countries())
+    return tuple(Fact(relation, country) for relation in CORES for country in countries())
 
 
 def ask(fact: Fact, rng: Random, split: Split) -> tuple[str, str, str]:
     """A question for this fact, its answer, and the worked text."""
     name, capital = fact.country.name, fact.country.capital
-    said = wrapped(chosen(_CORES[fact.relation], split, rng), split, rng)
-    article = "the " if name in _ARTICLE and rng.random() < 0.7 else ""
+    said = wrapped(chosen(CORES[fact.relation], split, rng), split, rng)
+    article = "the " if name in ARTICLE and rng.random() < 0.7 else ""
     if rng.random() < 0.15:
         name, capital = name.lower(), capital.lower()
     prompt = said.format(c=f"{article}{name}", k=capital)

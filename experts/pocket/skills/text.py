@@ -109,7 +109,7 @@ _TO_LOWER = "[to|into] [lower case|lowercase|small letters|lower case letters|al
 _BACK = "[backwards|in reverse|from right to left|from back to front|in reverse order]"
 _A_TO_Z = "[in alphabetical order|alphabetically|from a to z|in sorted order|in order of the alphabet]"
 
-_CORES: dict[str, Cores] = {
+CORES: dict[str, Cores] = {
     "reverse": Cores(
         train=(
             f"[reverse|flip|turn around|invert] {_W}", f"[reverse|flip|turn around] the letters [of|in] {_W}",
@@ -287,7 +287,7 @@ def _ordinal(place: int, rng: Random) -> str:
 def draw(rng: Random, split: Split) -> tuple[str, str, str]:
     """A question, its answer, and the worked text; training has more of what is hardest to learn."""
     value = values(rng, split, _LESSONS if split == "train" else OPERATIONS)
-    said = wrapped(chosen(_CORES[value.operation], split, rng), split, rng, varied=True)
+    said = wrapped(chosen(CORES[value.operation], split, rng), split, rng, varied=True)
     quote = rng.choice(("{}", "{}", '"{}"', "'{}'"))
     mark = rng.choice(("{}", "{}", '"{}"', "'{}'")) if "{l}s" not in said and "{l}'s" not in said else "{}"
     prompt = said.format(

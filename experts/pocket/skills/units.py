@@ -123,7 +123,7 @@ def drill(rng: Random) -> str:
     return values(rng, "train").worked
 
 
-_CORES = Cores(
+CORES = Cores(
     train=(
         "[convert|change|turn|transform] {v} [to|into|in] {t}", "[convert|change|turn] {v} [to|into] {t}",
         "[convert|change|turn|transform] {v} [so that you get|to get|to have|and say it in|over to|to the unit] {t}",
@@ -171,7 +171,7 @@ _DEGREES = Cores(
         "how much is {v} if you convert it to {t}?",
     ),
 )  # fmt: skip
-_SPOKEN: dict[str, tuple[str, ...]] = {
+SPOKEN: dict[str, tuple[str, ...]] = {
     "km": ("km", "kilometres", "kilometers"), "m": ("m", "metres", "meters"),
     "cm": ("cm", "centimetres", "centimeters"),
     "mm": ("mm", "millimetres", "millimeters"), "kg": ("kg", "kilograms", "kilos"), "g": ("g", "grams"),
@@ -190,11 +190,11 @@ def draw(rng: Random, split: Split) -> tuple[str, str, str]:
     value = values(rng, split)
     while split == "train" and value.kind != "temperature" and rng.random() < 0.15:
         value = values(rng, split)
-    said = wrapped(chosen(_DEGREES if value.kind == "temperature" else _CORES, split, rng), split, rng)
+    said = wrapped(chosen(_DEGREES if value.kind == "temperature" else CORES, split, rng), split, rng)
     if value.kind == "minutes":
         hours, minutes = value.amount.split(" h ")
         form = rng.choice(("{} hours and {} minutes", "{} hours {} minutes", "{} h {} min", "{} h and {} min"))
         amount = form.format(hours, minutes).replace("1 hours", "1 hour" if hours == "1" else "1 hours")
     else:
-        amount = f"{value.amount} {rng.choice(_SPOKEN[value.unit])}"
-    return said.format(v=amount, t=rng.choice(_SPOKEN[value.target])), value.answer, value.worked
+        amount = f"{value.amount} {rng.choice(SPOKEN[value.unit])}"
+    return said.format(v=amount, t=rng.choice(SPOKEN[value.target])), value.answer, value.worked

@@ -1,0 +1,269 @@
+"""Questions of two skills: what one expert finds is what the next one works on, or both are asked for at once.
+
+    >>> compounds("test", 1)[0].prompt
+    'How do you spell the name of the capital of France backwards?'
+
+Each has its parts in words that the experts were trained on, the plan that leads to them, and the glue: the parts'
+worked texts one after the other, for supervising experts that are fused. Test and validation have wordings of their
+own (those that the skills hold out, and further ones), countries and numbers of their own, and, marked `novel`,
+combinations of operations that training never sees. Cheap to import: neither torch nor transformers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import NamedTuple
+
+from experts.pocket import questions
+from experts.pocket.compound_words import BOTH, CLOCK, IT, NOUNS, THEN
+from experts.pocket.skills import calc, geo, text, units
+from experts.pocket.skills.geo import Fact
+from experts.pocket.skills.phrasing import chosen, wrapped
+from experts.pocket.skills.split import Split, drawn, part
+from experts.pocket.skills.text import Spelling
+from experts.pocket.skills.units import Conversion
+
+SPELLINGS: tuple[str, ...] = ("reverse", "length", "upper", "sort")
+FACTS: tuple[str, ...] = ("capital", "country", "continent", "currency")
+NOVEL: frozenset[str] = frozenset(
+    {"capital>length", "country>reverse", "continent>sort", "currency>upper", "length>subtract", "subtract>clock",
+     "factor>multiply", "length&capital", "add&country", "continent&reverse", "factor&subtract", "currency&factor"}
+)  # fmt: skip
+"""Combinations that only the test has; their operations occur in training, in other company."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A question for one skill. `posed` is how a plan writes it, with `{1}` for the first part's answer; `after` says
+    which parts (from 1) it needs."""
+
+    skill: str
+    posed: str
+    prompt: str
+    answer: str
+    worked: str
+    after: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compound:
+    """`combination` names the two operations: `capital>reverse` (in a chain), `capital&add` (side by side)."""
+
+    id: str
+    combination: str
+    prompt: str
+    answer: str
+    parts: tuple[Part, ...]
+    split: str
+
+    @property
+    def novel(self) -> bool:
+        return self.combination in NOVEL
+
+    @property
+    def plan(self) -> str:
+        """A numbered line for each part."""
+        return "\n".join(f"{number}: {part.posed}" for number, part in enumerate(self.parts, 1))
+
+    @property
+    def glue(self) -> tuple[tuple[str, str], ...]:
+        """`(skill, text)` of each part, whose texts together are one worked answer: the question posed anew, steps,
+        result. A last line states the whole answer where the parts stand side by side."""
+        said = [(one.skill, f"{one.prompt}\n{one.worked}") for one in self.parts]
+        texts = [*(f"{words}\n" for _, words in said[:-1]), said[-1][1]]
+        if not self.parts[-1].after:
+            texts[-1] += f"\nAnswer: {self.answer}"
+        return tuple((skill, words) for (skill, _), words in zip(said, texts, strict=True))
+
+    @property
+    def worked(self) -> str:
+        """The glue as one text; its last line is `Answer: ...`."""
+        return "".join(words for _, words in self.glue)
+
+
+class _Inner(NamedTuple):
+    """A part that asks for something, and the noun phrase that stands for it in a longer question."""
+
+    operation: str
+    part: Part
+    noun: str
+
+
+def _country(rng: Random, split: Split, relation: str, *, word: bool) -> Fact:
+    """A fact whose country is in the split's share; with `word`, one whose answer is a single word of ASCII letters."""
+    while True:
+        fact = rng.choice(geo.facts())
+        good = not word or (fact.answer.isalpha() and 3 <= len(fact.answer) <= 11)
+        if fact.relation == relation and good and part(f"compound {fact.country.name}") == split:
+            return fact
+
+
+def _noun(operation: str, split: Split, rng: Random, **fields: object) -> str:
+    return chosen(NOUNS[operation], split, rng).format(**fields)
+
+
+def _fact(rng: Random, split: Split, relation: str, *, word: bool = False) -> _Inner:
+    fact = _country(rng, split, relation, word=word)
+    name, capital = fact.country.name, fact.country.capital
+    name = f"the {name}" if name in geo.ARTICLE else name
+    asked = {
+        "capital": f"What is the capital of {name}?", "country": f"Which country has the capital {capital}?",
+        "continent": f"Which continent is {name} in?", "currency": f"What is the currency of {name}?",
+    }[relation]  # fmt: skip
+    return _Inner(relation, Part("geo", asked, asked, fact.answer, fact.worked), _noun(relation, split, rng, c=name,
+                                                                                       k=capital))  # fmt: skip
+
+
+_SPELL = {"reverse": "Reverse the word {}.", "length": "How many letters does {} have?",
+          "upper": "Write {} in upper case.", "sort": "Sort the letters of {}."}  # fmt: skip
+
+
+def _spelling(rng: Random, split: Split, operation: str) -> _Inner:
+    value = Spelling(operation, rng.choice(text.words(split)))
+    asked = _SPELL[operation].format(value.word)
+    noun = _noun(operation, split, rng, w=value.word)
+    return _Inner(operation, Part("text", asked, asked, value.answer, value.worked), noun)
+
+
+def _calc_part(value: calc.Sum, posed: str = "", after: tuple[int, ...] = ()) -> Part:
+    asked = f"What is {value.problem}?"
+    return Part("calc", posed or asked, asked, value.answer, value.worked, after)
+
+
+def _sum(rng: Random, split: Split, operation: str, good: Callable[[int], bool] = lambda _: True) -> _Inner:
+    while True:
+        value = calc.values(rng, split)
+        if value.operation == operation and good(int(value.answer)):
+            return _Inner(operation, _calc_part(value), _noun(operation, split, rng, a=value.a, b=value.b))
+
+
+def _factor(rng: Random, split: Split) -> _Inner:
+    def draw(rng: Random) -> Conversion:
+        unit, target = rng.choice(list(units.FACTORS))
+        most = min(40, 800 // units.FACTORS[unit, target])
+        return Conversion("factor", str(rng.randint(2, most)), unit, target)
+
+    value = drawn(rng, split, draw, lambda one: one.key)
+    unit, target = units.SPOKEN[value.unit][-1 if len(value.unit) < 4 else 0], units.SPOKEN[value.target][0]
+    unit = units.SPOKEN[value.unit][0] if value.unit == "hours" else unit
+    asked = f"Convert {value.amount} {unit} to {target}."
+    noun = _noun("factor", split, rng, v=f"{value.amount} {unit}", t=target)
+    return _Inner("factor", Part("units", asked, asked, value.answer, value.worked), noun)
+
+
+def _put(core: str, noun: str, split: Split, rng: Random) -> str:
+    """An outer core about `{x}`, wrapped, with the noun in its place, or with the noun first and `{x}` called it."""
+    if rng.random() < 0.35 and not core.startswith(("the ", "{")) and not core.endswith("?"):
+        then = chosen(THEN, split, rng)
+        core = then.replace("{do}", core.replace("{x}", chosen(IT, split, rng)))
+    said = wrapped(core, split, rng).replace("{x}", noun)
+    return said if split == "train" else said[:1].upper() + said[1:]
+
+
+def _spelled(rng: Random, split: Split, relation: str, operation: str) -> tuple[str, str, tuple[Part, ...]]:
+    """What geo knows, for text to work on, which reads lower case."""
+    inner = _fact(rng, split, relation, word=True)
+    value = Spelling(operation, inner.part.answer.lower())
+    core = chosen(text.CORES[operation], split, rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+    posed, asked = (_SPELL[operation].format(word) for word in ("{1:lower}", value.word))
+    last = Part("text", posed, asked, value.answer, value.worked, (1,))
+    return _put(core, inner.noun, split, rng), value.answer, (inner.part, last)
+
+
+def _reckoned(rng: Random, split: Split, inner: _Inner, operation: str) -> tuple[str, str, tuple[Part, ...]]:
+    """A number that text or units find, for calc to work on."""
+    found = int(inner.part.answer.split()[0])
+    cores = [core for core in calc.CORES[operation].of(split) if " {b}" in core and not {"{things}", "{name}"} & {
+        word.strip(".,?") for word in core.split()}]  # fmt: skip
+    first = rng.random() < 0.6 if operation == "add" else found > (9 if operation == "multiply" else 60)
+    if operation == "multiply":
+        other = rng.randint(2, 9) if found > 99 else rng.randint(11, 99)
+    elif operation == "subtract" and first:
+        other = rng.randint(2, found - 1)
+    else:
+        other = rng.randint(max(found, 11), max(found, 11) + 150)
+    value = calc.Sum(operation, *((found, other) if first else (other, found)))
+    core = chosen(replace(calc.CORES[operation], **{split: tuple(cores), "bank": ""}), split, rng)
+    a, b = ("{x}", str(other)) if first else (str(other), "{x}")
+    mark = "{1}" if inner.part.skill == "text" else "{1:number}"
+    sign = calc.SIGNS[operation]
+    posed = f"What is {mark} {sign} {other}?" if first else f"What is {other} {sign} {mark}?"
+    last = _calc_part(value, posed, (1,))
+    said = _put(core.replace("{a}", a).replace("{b}", b), inner.noun, split, rng)
+    return said, value.answer, (inner.part, last)
+
+
+def _timed(rng: Random, split: Split, operation: str) -> tuple[str, str, tuple[Part, ...]]:
+    """A number of minutes that calc finds, for units to say in hours."""
+    inner = _sum(rng, split, operation, lambda found: 61 <= found <= 599)
+    value = Conversion("clock", inner.part.answer, "min", "h min")
+    posed, asked = (f"Convert {amount} minutes to hours and minutes." for amount in ("{1}", value.amount))
+    last = Part("units", posed, asked, value.answer, value.worked, (1,))
+    return _put(chosen(CLOCK, split, rng), inner.noun, split, rng), value.answer, (inner.part, last)
+
+
+def _beside(rng: Random, split: Split, first: str, second: str) -> tuple[str, str, tuple[Part, ...]]:
+    """Two questions at once; the answer is both answers, with a comma between."""
+    x, y = _single(rng, split, first), _single(rng, split, second)
+    said = wrapped(chosen(BOTH, split, rng).replace("{x}", "{w}", 1), split, rng)
+    said = said.replace("{w}", x.noun).replace("{y}", y.noun)
+    said = said if split == "train" else said[:1].upper() + said[1:]
+    return said, f"{x.part.answer}, {y.part.answer}", (x.part, y.part)
+
+
+def _single(rng: Random, split: Split, operation: str) -> _Inner:
+    if operation in FACTS:
+        return _fact(rng, split, operation)
+    if operation in ("reverse", "length"):
+        return _spelling(rng, split, operation)
+    return _factor(rng, split) if operation == "factor" else _sum(rng, split, operation)
+
+
+_SKILL = {**dict.fromkeys(FACTS, "geo"), "reverse": "text", "length": "text", "factor": "units",
+          "add": "calc", "subtract": "calc", "multiply": "calc"}  # fmt: skip
+CHAINS: tuple[str, ...] = (
+    *(f"{relation}>{operation}" for relation in FACTS for operation in SPELLINGS),
+    *(f"{inner}>{operation}" for inner in ("length", "factor") for operation in ("add", "subtract", "multiply")),
+    *(f"{operation}>clock" for operation in ("add", "subtract", "multiply")),
+)
+PAIRS: tuple[str, ...] = tuple(f"{a}&{b}" for a in _SKILL for b in _SKILL if _SKILL[a] != _SKILL[b])
+
+
+def draw(split: Split, rng: Random, name: str = "") -> Compound:
+    """One question: three chains to one pair; those of the test have a novel combination half the time."""
+    kinds = CHAINS if rng.random() < 0.75 else PAIRS
+    novel = split == "test" and rng.random() < 0.5
+    combination = rng.choice([kind for kind in kinds if (kind in NOVEL) == novel])
+    first, mark, second = combination.replace("&", " & ").replace(">", " > ").split()
+    if mark == "&":
+        said, answer, parts = _beside(rng, split, first, second)
+    elif second == "clock":
+        said, answer, parts = _timed(rng, split, first)
+    elif first in FACTS:
+        said, answer, parts = _spelled(rng, split, first, second)
+    else:
+        inner = _spelling(rng, split, "length") if first == "length" else _factor(rng, split)
+        said, answer, parts = _reckoned(rng, split, inner, second)
+    return Compound(name, combination, said, answer, parts, split)
+
+
+WHOLE = "1: {query}"
+"""The plan of a question of one skill."""
+
+
+def lesson(rng: Random) -> tuple[str, str]:
+    """A training question and its plan: three of two skills to one of a single skill."""
+    if rng.random() < 0.25:
+        return questions.draw(rng.choice(questions.SKILLS), "train", rng).prompt, WHOLE
+    question = draw("train", rng)
+    return question.prompt, question.plan
+
+
+def compounds(split: Split, n: int, seed: int = 0) -> list[Compound]:
+    """The first n questions of a split under a seed, no prompt twice; more of them begin with the same ones."""
+    rng = Random(f"compound {split} {seed}")
+    asked: dict[str, Compound] = {}
+    while len(asked) < n:
+        question = draw(split, rng, f"pocket-compound-{split}-{seed}-{len(asked)}")
+        asked.setdefault(question.prompt, question)
+    return list(asked.values())

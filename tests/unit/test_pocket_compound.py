@@ -1,0 +1,50 @@
+"""Questions of two skills: deterministic, right by their parts, and held apart."""
+
+from random import Random
+
+import pytest
+
+from experts.pocket import questions
+from experts.pocket.compound import NOVEL, WHOLE, compounds, lesson
+from experts.pocket.questions import final_answer
+from experts.pocket.vocabulary import CHARACTERS
+
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_compounds_are_deterministic_unique_and_follow_from_their_parts(split: questions.Split) -> None:
+    asked = compounds(split, 150, seed=3)
+    assert asked == compounds(split, 150, seed=3)
+    assert asked[:40] == compounds(split, 40, seed=3)
+    assert len({one.prompt for one in asked}) == 150
+    for one in asked:
+        first, second = one.parts
+        assert first.skill != second.skill
+        assert all(final_answer(part.worked) == part.answer for part in one.parts)
+        posed = second.posed.replace("{1:lower}", first.answer.lower()).replace("{1}", first.answer)
+        posed = posed.replace("{1:number}", first.answer.split()[0])
+        assert posed == second.prompt, one
+        assert one.answer == (second.answer if second.after else f"{first.answer}, {second.answer}")
+        assert final_answer(one.worked) == one.answer
+        assert "".join(text for _, text in one.glue) == one.worked
+        assert one.plan == f"1: {first.posed}\n2: {second.posed}"
+        assert set(one.prompt + one.worked + one.plan) <= set(CHARACTERS)
+        assert "{" not in one.prompt, one.prompt
+
+
+def test_the_test_has_wordings_countries_and_combinations_of_its_own() -> None:
+    by = {split: compounds(split, 400, seed=1) for split in SPLITS}
+    assert not {one.combination for one in by["train"]} & NOVEL
+    assert not {one.combination for one in by["validation"]} & NOVEL
+    assert 0.4 < sum(one.novel for one in by["test"]) / 400 < 0.6
+    geo = {split: {p.posed for one in asked for p in one.parts if p.skill == "geo"} for split, asked in by.items()}
+    assert not geo["test"] & geo["train"]
+    assert not geo["test"] & geo["validation"]
+    assert not {one.prompt for one in by["test"]} & {one.prompt for one in by["train"]}
+
+
+def test_a_planner_learns_single_questions_too() -> None:
+    rng = Random(5)
+    plans = [lesson(rng)[1] for _ in range(400)]
+    assert 0.15 < plans.count(WHOLE) / 400 < 0.35
