@@ -2,8 +2,8 @@
 
 The folder is what transformers writes for any model: `config.json` (`FusionConfig`: every member with its own
 configuration), safetensors, the router's tokenizer. A tensor's name begins with its member's place: `router`,
-`expert_a`, `expert_b`, …; vLLM finds a layer's number by the only integer in its name, so no place holds one. The routing
-head is `head.weight` (experts, width) and `head.bias` (experts,).
+`expert_a`, `expert_b`, …; vLLM finds a layer's number by the only integer in its name, so no place holds one. The
+routing head is `head.weight` (experts, width) and `head.bias` (experts,).
 
 Source of the decoding rule: FusionRoute, arXiv 2601.05106.
 """
@@ -14,7 +14,6 @@ Source of the decoding rule: FusionRoute, arXiv 2601.05106.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -28,9 +27,7 @@ from safetensors import safe_open
 from experts.errors import ConfigError
 from experts.fusion import adapters, tokens
 from experts.fusion.config import ROUTER, FusionConfig, Member, composite, place
-
-HEAD = "routing_head"
-"""The name of the routing head in a router's own checkpoint, as the trainer writes it."""
+from experts.fusion.members import HEAD, stored_head
 
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "vocab.json",
            "merges.txt", "added_tokens.json", "chat_template.jinja", "generation_config.json")  # fmt: skip
@@ -109,7 +106,9 @@ def stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 def _open(name: str, folder: Path, base: Path | None) -> Path | adapters.Adapter:
     if not adapters.is_adapter(folder):
         if not (folder / "config.json").is_file():
-            raise ConfigError(f"{name}: {folder} holds neither a model (config.json) nor an adapter (adapter_config.json)")
+            raise ConfigError(
+                f"{name}: {folder} holds neither a model (config.json) nor a LoRA adapter (adapter_config.json)"
+            )
         return folder
     if name == ROUTER:
         raise ConfigError(f"the router must be a whole model, and {folder} is an adapter: merge it first")
@@ -148,15 +147,17 @@ def _head(router: Path, experts: int, width: int, names: list[str], always: str)
         bias = torch.zeros(experts)
         bias[names.index(always)] = 1.0
         return {"weight": torch.zeros(experts, width), "bias": bias}
-    found = {key.removeprefix(f"{HEAD}."): value.float() for key, value in stored(router) if key.startswith(f"{HEAD}.")}
-    if "weight" not in found:
+    found = stored_head(router)
+    if found is None:
         raise ConfigError(
             f"{router}: no routing head ({HEAD}.weight) in its checkpoint; train one with `consilium fusion train`, or "
             "name the expert that is to speak always with --always"
         )
     if tuple(found["weight"].shape) != (experts, width):
         had = tuple(found["weight"].shape)
-        raise ConfigError(f"{router}: its routing head has the shape {had}, expected ({experts}, {width}): experts, width")
+        raise ConfigError(
+            f"{router}: its routing head has the shape {had}, expected ({experts}, {width}): experts, width"
+        )
     found.setdefault("bias", torch.zeros(experts))
     return found
 
@@ -190,7 +191,7 @@ def _write(out: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Ten
         made.chmod(0o755)
         if out.exists():
             shutil.rmtree(out)
-        os.replace(made, out)
+        made.replace(out)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise

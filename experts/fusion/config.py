@@ -32,8 +32,8 @@ def place(index: int) -> str:
 class Member(NamedTuple):
     """One model of a fused one. `config` is its own `config.json`.
 
-    `shares`: the member that brings the base under its LoRA adapter (the first of a base names itself); empty for a whole
-    model. `rank`: of its adapter, whose factors are in the checkpoint (0: none); the scaling is in the B factor.
+    `shares`: the member that brings the base under its LoRA adapter (the first of a base names itself); empty for a
+    whole model. `rank`: of its adapter, whose factors are in the checkpoint (0: none); the scaling is in the B factor.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """The fused model as vLLM runs it: every member built by vLLM's own registry, their last hidden states side by side.
 
-vLLM's scheduler, paged cache, sampler and server see one model. `forward` runs the members one after the other, each with
-attention layers (and cache) of its own, and concatenates what they end with; `compute_logits` splits that again, picks
-an expert for each row, applies only that expert's `lm_head` to it, and adds the router's (`rule.py`). Three further
-columns tell who spoke (`marks.py`).
+vLLM's scheduler, paged cache, sampler and server see one model. `forward` runs the members one after the other, each
+with attention layers (and cache) of its own, and concatenates what they end with; `compute_logits` splits that again,
+picks an expert for each row, applies only that expert's `lm_head` to it, and adds the router's (`rule.py`). Three
+further columns tell who spoke (`marks.py`).
 
 Experts that are LoRA adapters on one base use the base's weights: only their factors, norms of attention aside, are
 theirs (`Adapted`). Written for vLLM 0.32.
@@ -40,7 +40,9 @@ class FusionForCausalLM(nn.Module):
         if not isinstance(config, FusionConfig):
             raise TypeError(f"expected the configuration of a fused model, got {type(config).__name__}")
         if vllm_config.parallel_config.pipeline_parallel_size > 1:
-            raise ValueError("a fused model cannot be cut into pipeline stages: serve it with --pipeline-parallel-size 1")
+            raise ValueError(
+                "a fused model cannot be cut into pipeline stages: serve it with --pipeline-parallel-size 1"
+            )
         members = config.listed()
         self.vocabulary = config.vocabulary
         self._places = [place(index) for index in range(len(members))]
@@ -79,7 +81,7 @@ class FusionForCausalLM(nn.Module):
         scores = Head(self.head.weight, self.head.bias).scores(hidden[0])
         chosen = scores.argmax(dim=-1)
         ours = self._members[0].compute_logits(hidden[0])
-        picked: torch.Tensor | None = None
+        picked: Any = None
         for index, expert in enumerate(self._members[1:]):
             rows = (chosen == index).nonzero().squeeze(-1)
             if rows.numel() == 0:
@@ -93,8 +95,8 @@ class FusionForCausalLM(nn.Module):
             picked.index_copy_(0, rows, spoken)
         if ours is None:
             return None
-        if picked is None:  # no rows at all
-            picked = ours[:, : self.vocabulary].float()
+        if picked is None:
+            picked = ours[:0, : self.vocabulary].float()
         return _noted(add(chosen, ours[:, : self.vocabulary], picked))
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
@@ -111,7 +113,7 @@ class Adapted(nn.Module):
     def __init__(self, model: nn.Module, owner: nn.Module | None) -> None:
         super().__init__()
         if get_tensor_model_parallel_world_size() > 1:
-            raise ValueError("adapters that share a base are not split over devices; build with `--merge`, or serve with "
+            raise ValueError("adapters that share a base are not split over devices: build with --merge, or serve with "
                              "--tensor-parallel-size 1")  # fmt: skip
         if owner is not None:
             for path, module in list(_weighty(model)):
@@ -170,7 +172,9 @@ class Factors(nn.Module):
 class Shifted(nn.Module):
     """A linear layer of a base, and what an adapter adds to it. Looks like the layer to who asks for its attributes."""
 
-    def __init__(self, inner: nn.Module, pairs: list[tuple[torch.Tensor, torch.Tensor] | None], sizes: list[int]) -> None:
+    def __init__(
+        self, inner: nn.Module, pairs: list[tuple[torch.Tensor, torch.Tensor] | None], sizes: list[int]
+    ) -> None:
         super().__init__()
         self.inner = inner
         self._sizes = sizes

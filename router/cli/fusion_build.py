@@ -19,7 +19,9 @@ def build(
     ],
     expert: Annotated[
         list[str],
-        typer.Option("--expert", metavar="NAME=DIR", help="A model or a LoRA adapter, in the head's order. Repeatable."),
+        typer.Option(
+            "--expert", metavar="NAME=DIR", help="A model or a LoRA adapter, in the head's order. Repeatable."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")],
     base: Annotated[Path | None, typer.Option("--base", metavar="DIR", help="The base of the adapters.")] = None,
@@ -40,11 +42,9 @@ def build(
     """
     from experts.fusion import checkpoint
     from experts.fusion.naming import named
-    from router.cli.output import table
 
     made = checkpoint.build(router, named(expert), out, base=base, merge=merge, always=always, replace=force)
-    rows = [[name, f"{count / 1e6:,.2f} M"] for name, count in made.parameters.items()]
-    table(["member", "numbers"], rows, title=f"{out}: {sum(made.parameters.values()) / 1e6:,.2f} M numbers in all")
+    _show(_facts(made.folder, checkpoint.read_config(made.folder)))
     typer.echo(f"serve it: vllm serve {out} --served-model-name {out.name}")
 
 
@@ -53,18 +53,29 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the members of a fused model, their sizes, and what the checkpoint asks of a registry."""
-    import orjson
-
     from experts.fusion.checkpoint import read_config
-    from router.cli.output import table
+    from router.cli.output import print_json
 
-    config = read_config(folder)
-    facts = _facts(folder, config)
+    facts = _facts(folder, read_config(folder))
     if as_json:
-        typer.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
-        return
-    rows = [[m["name"], m["architecture"], m["shares"] or "", f"{m['parameters'] / 1e6:,.2f} M"] for m in facts["members"]]
-    table(["member", "architecture", "on the base of", "numbers"], rows, title=str(folder))
+        print_json(facts)
+    else:
+        _show(facts)
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from router.cli.output import screen
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("member", "architecture", "adapter on the base of", "parameters"):
+        shown.add_column(column, justify="right" if column == "parameters" else "left")
+    for member in facts["members"]:
+        size = f"{member['parameters'] / 1e6:,.2f} M"
+        shown.add_row(member["name"], member["architecture"], member["shares"], size)
+    shown.add_row("in all", "", "", f"{facts['parameters'] / 1e6:,.2f} M")
+    screen().print(shown)
     typer.echo(f"{facts['vocabulary']} tokens, context {facts['context'] or '?'}, tokenizer {facts['tokenizer']}")
 
 
@@ -84,7 +95,7 @@ def _facts(folder: Path, config: FusionConfig) -> dict[str, Any]:
     if not any(counts.values()):
         raise ConfigError(f"{folder}: its checkpoint is empty")
     return {
-        "members": members, "parameters": sum(counts.values()), "vocabulary": config.vocabulary,
+        "folder": str(folder), "members": members, "parameters": sum(counts.values()), "vocabulary": config.vocabulary,
         "context": getattr(config, "max_position_embeddings", None),
         "tokenizer": getattr(config, "tokenizer_fingerprint", ""),
     }  # fmt: skip
