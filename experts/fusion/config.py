@@ -17,11 +17,23 @@ ARCHITECTURE = "FusionForCausalLM"
 ROUTER = "router"
 
 
+def place(index: int) -> str:
+    """Where a member's tensors and layers stand: `router`, `expert_a`, …, `expert_z`, `expert_ba`; never an integer."""
+    if index == 0:
+        return ROUTER
+    letters, rest = "", index - 1
+    while True:
+        rest, letter = divmod(rest, 26)
+        letters = chr(ord("a") + letter) + letters
+        if not rest:
+            return f"expert_{letters}"
+
+
 class Member(NamedTuple):
     """One model of a fused one. `config` is its own `config.json`.
 
-    `shares`: the member whose weights it uses, being a LoRA adapter on the same base; empty for a whole model.
-    `rank`: of its adapter, whose factors are in the checkpoint (0: none); the scaling is in the B factor.
+    `shares`: the member that brings the base under its LoRA adapter (the first of a base names itself); empty for a
+    whole model. `rank`: of its adapter, whose factors are in the checkpoint (0: none); the scaling is in the B factor.
     """
 
     name: str

@@ -30,7 +30,7 @@ LARGEST = int((9216 - FLOOR) / STEP)
 
 
 class Mark(NamedTuple):
-    """`expert`: its index; `own`: the token id that it alone likes best; `shift`: 0 none, 1 all."""
+    """`expert`: its index; `own`: the token id that it alone likes best; `shift`: from 0, nothing changed, to 1."""
 
     expert: int
     own: int
