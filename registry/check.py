@@ -17,6 +17,8 @@ from registry.wording import nearest, problems_of
 
 DEFAULT_ENCODER = "default"
 IMPLICIT_ROUTE = "auto"
+ASKED_BY_COMPOSERS = ("aggregator", "judge", "planner")
+"""Options of composers that name an expert, wherever a composer has them."""
 
 
 def check(entries: Sequence[Entry], names: Names | None, where: str) -> list[Problem]:
@@ -109,6 +111,12 @@ def _route(
             if name not in chosen:
                 guess = nearest(name, chosen)
                 yield _problem(document, manifest, path, f"expected one of the route's experts, got '{name}'{guess}")
+    for key in ASKED_BY_COMPOSERS:
+        name = manifest.composer.options.get(key)
+        if isinstance(name, str) and name not in experts:
+            yield _problem(
+                document, manifest, ("composer", key), f"there is no expert '{name}'{nearest(name, experts)}"
+            )
     if manifest.encoder not in encoders:
         yield _problem(
             document, manifest, ("encoder",),

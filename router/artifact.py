@@ -33,6 +33,7 @@ from router.protocols import Estimator, Parts
 from router.selected import Selected
 from router.stability import Incumbent
 from router.telemetry import Log
+from router.worth import NOTHING_FITTED, Composing
 
 FORMAT = 1
 CURRENT = "current"
@@ -45,7 +46,8 @@ class FittedRoute(msgspec.Struct, frozen=True):
     """One route's estimator: its name and options, its experts in the order of its columns, the fingerprint of the
     encoder it was fitted under (empty where it needs none), mean scores and counts of outcomes by expert, and how it
     did on rows that it was not fitted on. `incumbent` names the experts of the estimator before it, where its choices
-    hold to that one's."""
+    hold to that one's; `abilities` to aggregate, by expert, of those that were measured; `composing`: see
+    `router.worth.Composing`, None where no answers were recorded."""
 
     estimator: str
     options: dict[str, Any]
@@ -56,6 +58,8 @@ class FittedRoute(msgspec.Struct, frozen=True):
     rows: int
     metrics: dict[str, Any]
     incumbent: list[str] = []
+    abilities: dict[str, float] = {}
+    composing: dict[str, Any] | None = None
 
 
 class Fit(NamedTuple):
@@ -87,6 +91,24 @@ class Artifact:
     @property
     def version(self) -> str:
         return self.folder.name
+
+    def abilities(self, route: str, experts: Sequence[str]) -> dict[str, float]:
+        """Measured abilities to aggregate, of these experts."""
+        found = self.manifest.routes[route].abilities if route in self.manifest.routes else {}
+        return {name: found[name] for name in experts if name in found}
+
+    def composing(self, route: str, experts: Sequence[str]) -> Composing:
+        """What was fitted for compositions of the route. Raises ConfigError for what this version cannot read."""
+        fitted = self.manifest.routes.get(route)
+        if fitted is None:
+            return NOTHING_FITTED
+        able = self.abilities(route, experts)
+        if fitted.composing is None:
+            return NOTHING_FITTED.with_abilities(able)
+        try:
+            return Composing.from_json(fitted.composing, able)
+        except (KeyError, TypeError, ValueError) as fault:
+            raise ConfigError(f"artifact {self.version}: route {route}: composing cannot be read: {fault!r}") from fault
 
     def estimator(
         self, route: str, asked: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None,

@@ -27,7 +27,7 @@ from router.artifact import Artifact
 from router.budget import allowance_of
 from router.composers import names as composer_names
 from router.composers import open_composer
-from router.decide import Learned, Route
+from router.decide import WORTH, Learned, Route
 from router.embedding import Embedding
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
@@ -37,6 +37,7 @@ from router.protocols import Composer, Estimator, Policy, Situation
 from router.protocols import Parts as EstimatorParts
 from router.stability import Incumbent
 from router.vectors import VectorCache
+from router.worth import NOTHING_FITTED, Composing
 
 PRESETS = ("cheap", "balanced", "best")
 
@@ -69,6 +70,14 @@ class Snapshot:
     def composers_of(self, route: str) -> Mapping[str, Composer]:
         """By name, with the route's own options for its own; of no route where `route` is empty."""
         return self.routes[route].composers if route else self.composers
+
+    def abilities_of(self, route: str) -> Mapping[str, float]:
+        """How well the route's experts aggregate, of those that were measured; empty of no route."""
+        return self.routes[route].abilities if route else {}
+
+    def composing_of(self, route: str) -> Composing:
+        """What was fitted for the route's compositions."""
+        return self.routes[route].composing if route else NOTHING_FITTED
 
 
 @dataclass(slots=True)
@@ -210,6 +219,8 @@ class Assembly:
             version=registry.version, allowance=allowance_of(manifest.budget.model_dump()),
             epoch=self._epoch, explore=manifest.explore,
             learned=fitted.learned if fitted else Learned(), incumbent=fitted.incumbent if fitted else None,
+            abilities=self.artifact.abilities(manifest.name, names) if self.artifact is not None else {},
+            composing=self.artifact.composing(manifest.name, names) if self.artifact is not None else NOTHING_FITTED,
         )  # fmt: skip
 
     async def _estimator(
@@ -286,7 +297,8 @@ def _policies(manifest: RouteManifest, names: Sequence[str]) -> dict[str, Policy
     level = np.full((1, len(names)), 0.5, np.float32)
     nothing = Estimates(tuple(names), level, level, level, level)
     policy.decide(nothing, Situation(level * 0, level[0] * 0, np.ones(level.shape, bool)))
-    return {"": policy, **presets}
+    worth = policy if own.name == WORTH else open_policy(WORTH, {})
+    return {"": policy, **presets, WORTH: worth}
 
 
 def _direct(name: str, version: str) -> Plan:

@@ -26,9 +26,12 @@ from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
 from router.stability import Incumbent
 from router.texts import Vector, routing_texts
+from router.worth import NOTHING_FITTED, Composing
 
 LOAD_STEPS = 4
 LOAD_FRESH_S = 0.05
+WORTH = "worth"
+"""The preset under which a request weighs compositions, whatever the route's own policy."""
 
 
 class Learned(NamedTuple):
@@ -61,7 +64,8 @@ class Route:
 
     `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits. `explore` is
     the share of its traffic that explores; `allowance` what one request may take; `composers` whom a request may wish
-    for, the route's own with its options; `learned` where its estimates come from; `incumbent` what choices hold to.
+    for, the route's own with its options; `learned` where its estimates come from; `incumbent` what choices hold to;
+    `abilities` to aggregate, by expert, of those that were measured.
     """
 
     name: str
@@ -83,6 +87,8 @@ class Route:
     explore: float = 0.0
     learned: Learned = PRIOR
     incumbent: Incumbent | None = None
+    abilities: Mapping[str, float] = field(default_factory=dict[str, float])
+    composing: Composing = NOTHING_FITTED
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -211,8 +217,7 @@ def choose(
     if route.default not in (-1, estimates.default):
         estimates = replace(estimates, default=route.default, margins=())
     state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
-    if allowance.limited:
-        state = replace(state, allowance=allowance)
+    state = replace(state, allowance=allowance, texts=queries.texts, composing=route.composing)
     policy = route.policies[preset]
     if route.incumbent is not None:
         before = route.incumbent.chosen(queries, route.names, policy, state, route.default)
@@ -243,23 +248,27 @@ def _plan(
     route: Route, estimates: Estimates, state: Situation, choice: Choice, excluded: dict[str, str], preset: str
 ) -> Plan:
     names, quality, doubt = estimates.experts, estimates.quality[0].tolist(), estimates.uncertainty[0].tolist()
+    suited = None if estimates.suitability is None else estimates.suitability[0].tolist()
     cost, late, score = state.cost_usd[0].tolist(), estimates.latency_ms[0].tolist(), choice.score.tolist()
     rows = tuple(
         Estimate(
             name, round(quality[i], 4), round(doubt[i], 4), round(cost[i], 9),
             None if late[i] != late[i] else round(late[i], 1), round(score[i], 4),
+            None if suited is None else round(suited[i], 4),
         )
         for i, name in enumerate(names)
     )  # fmt: skip
     first, share = choice.seats[0], 1.0 / len(choice.seats)
+    policy = preset if preset == WORTH else f"{route.policy_name}:{preset}" if preset else route.policy_name
     return Plan(
         route.name, choice.composer or route.composer_name,
         tuple(Seat(names[i], share) for i in choice.seats),
         _spares(
             route, [names[i] for i in choice.seats], [names[i] for i in choice.spares], excluded
         ),
-        f"{route.policy_name}:{preset}" if preset else route.policy_name, choice.reason, quality[first],
-        tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version,
+        policy, choice.reason, quality[first],
+        tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version, skills=estimates.skills,
+        alternatives=choice.alternatives,
     )  # fmt: skip
 
 

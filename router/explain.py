@@ -24,9 +24,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             {
                 "expert": row.expert, "quality": row.quality, "uncertainty": row.uncertainty,
                 "cost_usd": row.cost_usd, "latency_ms": row.latency_ms, "score": row.score,
+                **({} if row.suitability is None else {"suitability": row.suitability}),
             }
             for row in plan.estimates
         ],
+        **({"alternatives": [one._asdict() for one in plan.alternatives]} if plan.alternatives else {}),
+        **({"skills": list(plan.skills)} if plan.skills else {}),
         "policy": plan.policy,
         "confidence": None if plan.confidence is None else round(plan.confidence, 4),
         "propensity": round(plan.propensity, 6),

@@ -29,6 +29,7 @@ from router.protocols import Estimator, Parts, Situation
 from router.records.rows import Measured
 from router.records.table import joined, table
 from router.situation import situation
+from router.skills import abilities
 from router.stability import PROBES, Incumbent, Steady, drift
 from router.vectors import VectorCache
 
@@ -52,7 +53,7 @@ class Evidence:
 
     def sources(self) -> list[dict[str, Any]]:
         files: list[dict[str, Any]] = [{"kind": "file", "path": str(p), "rows": len(o)} for p, o in self.files.items()]
-        for kind in ("profile", "feedback"):
+        for kind in ("profile", "feedback", "aggregation"):
             rows = sum(one.source == kind for one in self.measured)
             if rows:
                 files.append({"kind": kind, "rows": rows})
@@ -131,13 +132,14 @@ def _route(
     kept = rows.take(np.flatnonzero(~held)) if not held.all() else rows
     counts = np.isfinite(kept.scores).sum(0)
     means = {name: round(float(np.nanmean(kept.scores[:, i])), 4) for i, name in enumerate(names) if counts[i]}
+    able = abilities(evidence.measured)
     estimator = fitted(kept)
     held_to, steadiness = _held(before, manifest, cards, encoder, estimator, rows)
     metrics |= steadiness
     made = FittedRoute(
         name, dict(options), names, encoder.fingerprint if encoder else "", means,
         dict(zip(names, counts.tolist(), strict=True)), len(kept), metrics,
-        list(held_to.experts) if held_to else [],
+        list(held_to.experts) if held_to else [], {name: able[name] for name in names if name in able},
     )  # fmt: skip
     return Fit(made, estimator, held_to)
 
@@ -230,7 +232,7 @@ def judge(
 def _rows_of(found: Estimates, use: Any) -> Estimates:
     return replace(
         found, quality=found.quality[use], uncertainty=found.uncertainty[use], tokens=found.tokens[use],
-        latency_ms=found.latency_ms[use],
+        latency_ms=found.latency_ms[use], suitability=None,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from registry.load import Registry
 from router.artifact import Artifact
 from router.assembly import PRESETS, Assembly, Snapshot
 from router.budget import Budget, Gauges
-from router.decide import Decided, Decider, Route, digest_of
+from router.decide import WORTH, Decided, Decider, Route, digest_of
 from router.exploration import explored
 from router.keys import Key
 from router.ledger import Ledger
@@ -33,6 +33,7 @@ from router.run import Run
 from router.situation import prompt_tokens
 from router.telemetry import Telemetry
 from router.texts import routing_texts
+from router.turnstile import Turnstile
 from router.voices import Aside, Seats
 from router.wishes import NO_WISH, composed, wished
 
@@ -51,6 +52,7 @@ class Router:
         self.telemetry = telemetry
         self.ledger = ledger
         self._gauges = Gauges()
+        self._turnstile = Turnstile()
         self._decider = Decider(cache_size=cache_size)
         self._adopting = asyncio.Lock()
 
@@ -93,6 +95,7 @@ class Router:
             return composed(found, query, wish.composer, snapshot.composers, run), snapshot
         route, preset = found
         run.budget = Budget(route.allowance.tightened(wish.allowance), run.started)
+        preset = preset or (WORTH if wish.worth else "")
         plan = await self._decided(route, preset, query, run, caller)
         return composed(plan, query, wish.composer, route.composers, run), snapshot
 
@@ -125,7 +128,7 @@ class Router:
         plan, snapshot = await self.plan(query, run, caller)
         run.plan = plan
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
-                       aside=aside)  # fmt: skip
+                       aside=aside, turnstile=self._turnstile)  # fmt: skip
         composer = snapshot.composers_of(plan.route)[plan.composer]
         if plan.composer == "single" and not voices.budget.limited:
             run.answer = await composer.compose(query, voices, emit)

@@ -45,6 +45,8 @@ class Estimates:
     empty where that is not known. A lead below it is not to be counted.
     `incumbents` (n,): the column that the estimator in force before the last fit leads to, -1 for none; None where a
     fit does not hold to what was before.
+    `suitability` (n, e), at least 0: for recruiting several, how much each is wanted by the skills that a query takes;
+    `skills` are these words, of the only query. None and empty where the estimator knows of no skills.
     """
 
     experts: tuple[str, ...]
@@ -56,17 +58,23 @@ class Estimates:
     notes: tuple[str, ...] = ()
     margins: tuple[float, ...] = ()
     incumbents: NDArray[np.int64] | None = None
+    suitability: Matrix | None = None
+    skills: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (self.quality.shape[0], len(self.experts))
-        for name in ("quality", "uncertainty", "tokens", "latency_ms"):
-            found = getattr(self, name).shape
+        for name in ("quality", "uncertainty", "tokens", "latency_ms", "suitability"):
+            table = getattr(self, name)
+            found = shape if table is None else table.shape
             if found != shape:
                 raise ValueError(f"Estimates.{name}: expected shape {shape}, got {found}")
 
 
 class Estimate(NamedTuple):
-    """One expert's row in an explanation. `uncertainty` is one standard deviation; NaN-free: None where unknown."""
+    """One expert's row in an explanation. `uncertainty` is one standard deviation; NaN-free: None where unknown.
+
+    `suitability`: how much it is wanted for the skills of the query, where these are known.
+    """
 
     expert: str
     quality: float
@@ -74,6 +82,20 @@ class Estimate(NamedTuple):
     cost_usd: float | None
     latency_ms: float | None
     score: float
+    suitability: float | None = None
+
+
+class Alternative(NamedTuple):
+    """A composition that was weighed against a single expert: the `quality`, calls and cost expected of it, its
+    `gain` in quality, and what the gain is `worth` after its price."""
+
+    composer: str
+    seats: tuple[str, ...]
+    quality: float
+    calls: float
+    cost: float
+    gain: float
+    worth: float
 
 
 class Seat(NamedTuple):
@@ -90,7 +112,7 @@ class Plan:
     `spares` are tried in order, until the first delta has been emitted, when a seat fails. `confidence` is the
     chosen expert's estimated quality (None where nothing was estimated: an expert named directly).
     `excluded` maps each expert that a hard constraint ruled out to the constraint. `propensity` is the probability
-    with which this plan was chosen: below 1 where a share of the traffic explores.
+    with which this plan was chosen: below 1 where a share of the traffic explores. `skills` are the words that spoke.
     """
 
     route: str
@@ -104,6 +126,8 @@ class Plan:
     excluded: dict[str, str] = field(default_factory=dict[str, str])
     registry_version: str = ""
     propensity: float = 1.0
+    skills: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def expert(self) -> str:

@@ -37,6 +37,7 @@ class Selected:
             found.tokens[:, self._order], found.latency_ms[:, self._order],
             self._names.index(default) if default in self._names else self._best, found.notes,
             tuple(found.margins[i] for i in self._order) if found.margins and default in self._names else (),
+            suitability=None if found.suitability is None else found.suitability[:, self._order], skills=found.skills,
         )  # fmt: skip
 
     def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:

@@ -13,16 +13,18 @@ from typing import Any, Protocol
 import orjson
 
 from experts.errors import BudgetSpent, ConsiliumError, ExpertError, Limited
-from experts.hearing import Ear
 from experts.language import Answer, Card, Delta, Query, Usage
-from experts.protocols import Emit, Expert
+from experts.protocols import Emit, Expert, silent
 from experts.speech import Chunks
-from router.budget import Budget, Gauges, Grant, Room
+from router.budget import Budget, Gauges, Room
 from router.ledger import Ledger, Limits
+from router.listening import Enough, Listener, by_grant, scarce, within
 from router.plan import Estimate, Plan
 from router.protocols import Call, Heard
 from router.run import Attempt, Run
 from router.telemetry import Telemetry
+from router.turnstile import Turnstile
+from router.worth import Composing
 
 Aside = Callable[[Mapping[str, Any], bool], Awaitable[None]]
 """Tells the client how a composition goes, beside the answer; the flag: someone has answered, so it will not fail."""
@@ -40,24 +42,27 @@ class InForce(Protocol):
     @property
     def limits(self) -> Mapping[str, Limits]: ...
 
+    def abilities_of(self, route: str) -> Mapping[str, float]: ...
 
-class Enough(Exception):
-    """Raised into a call that has said all it may."""
+    def composing_of(self, route: str) -> Composing: ...
 
 
 class Seats:
     """`router.protocols.Voices` over the experts of one snapshot."""
 
-    __slots__ = ("_aside", "_gauges", "_ledger", "_run", "_snapshot", "_telemetry", "answered", "budget", "plan")
+    __slots__ = ("_aside", "_gauges", "_ledger", "_run", "_snapshot", "_telemetry", "_turnstile", "answered", "budget",
+                 "plan")  # fmt: skip
 
     def __init__(
         self, plan: Plan, snapshot: InForce, ledger: Ledger, telemetry: Telemetry, run: Run, *,
         budget: Budget | None = None, gauges: Gauges | None = None, aside: Aside | None = None,
+        turnstile: Turnstile | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.budget = budget or Budget()
         self.answered = 0
         self._gauges = gauges or Gauges()
+        self._turnstile = turnstile or Turnstile()
         self._aside = aside
         self._snapshot = snapshot
         self._ledger = ledger
@@ -76,6 +81,14 @@ class Seats:
     def cards(self) -> Mapping[str, Card]:
         return self._snapshot.cards
 
+    @property
+    def abilities(self) -> Mapping[str, float]:
+        return self._snapshot.abilities_of(self.plan.route)
+
+    @property
+    def composing(self) -> Composing:
+        return self._snapshot.composing_of(self.plan.route)
+
     def note(self, **facts: Any) -> None:
         self._run.notes.update(facts)
 
@@ -86,14 +99,25 @@ class Seats:
     async def ask(self, expert: str, query: Query, emit: Emit, *, role: str = "seat") -> Answer:
         """One call whose deltas go to the client. Without a budget nothing stands between expert and `emit`."""
         self._run.speaking = expert
+        if self.plan.composer != "single":
+            await self._turnstile.enter()
         if not self.budget.limited:
             return await self._unlimited(expert, query, emit, role)
         return await self._limited(expert, query, emit, role, None)
 
     async def hear(self, expert: str, query: Query, *, role: str = "seat", room: Room | None = None) -> Answer:
         """One call, silently; the answer is whole, whether or not the caller streams."""
-        asked = query if query.stream else replace(query, stream=True)
-        answer = await self._limited(expert, asked, None, role, room)
+        return await self._silent(expert, query, role, room, counted=False)
+
+    async def _silent(self, expert: str, query: Query, role: str, room: Room | None, *, counted: bool) -> Answer:
+        """`counted`: what the call has said must be known even if it is cancelled. Else, without a budget and for a
+        caller who does not stream, it need not be heard while it speaks (and has the timeouts of such a caller)."""
+        await self._turnstile.enter()
+        if counted or query.stream or self.budget.limited:
+            asked = query if query.stream else replace(query, stream=True)
+            answer = await self._limited(expert, asked, None, role, room)
+        else:
+            answer = await self._unlimited(expert, query, silent, role)
         self.answered += 1
         return answer
 
@@ -112,7 +136,9 @@ class Seats:
 
         async def one(call: Call) -> Heard:
             try:
-                return Heard(call, await self.hear(call.expert, call.query, role=call.role, room=room))
+                return Heard(
+                    call, await self._silent(call.expert, call.query, call.role, room, counted=enough is not None)
+                )
             except (ExpertError, BudgetSpent) as fault:
                 return Heard(call, error=fault)
 
@@ -179,8 +205,8 @@ class Seats:
         started, price, budget = perf_counter(), self.cards[expert].price, self.budget
         prompt = self._gauges.prompt(expert, query.messages)
         grant = budget.reserve(prompt, price, query.max_tokens, room)
-        listener = _Listener(query, emit, grant)
-        asked = _asked(query, grant)
+        listener = Listener(query, emit, grant)
+        asked = within(query, grant)
         late = False
         usage = Usage()
         try:
@@ -198,8 +224,8 @@ class Seats:
             if late and not listener.ear.tokens:
                 budget.cut("ms")
                 raise BudgetSpent(f"expert {expert} said nothing within the request's time", limit="ms")
-            if cut or (ended == "length" and _by_grant(query, grant)):
-                budget.cut("ms" if late else _scarce(grant))
+            if cut or (ended == "length" and by_grant(query, grant)):
+                budget.cut("ms" if late else scarce(grant))
             if emit is not None and cut and query.stream:
                 await emit(Delta(Chunks(query, expert, 0).delta({}, "length")))
         except (ConsiliumError, asyncio.CancelledError) as fault:
@@ -234,52 +260,6 @@ class Seats:
             self._telemetry.failures.labels(expert, fault.code or "").inc()
         cost = self.cards[expert].price.of(usage)
         self._run.attempts.append(Attempt(expert, usage, cost, perf_counter() - started, fault, role))
-
-
-class _Listener:
-    """Counts what one call says on its way to the client, or to nobody, and ends it where its grant ends."""
-
-    __slots__ = ("_emit", "_grant", "_query", "ear", "first_at")
-
-    def __init__(self, query: Query, emit: Emit | None, grant: Grant) -> None:
-        self.ear = Ear()
-        self.first_at = 0.0
-        self._emit = emit if query.stream else None
-        self._grant = grant
-        self._query = query
-
-    def finish(self) -> str | None:
-        return self.ear.finish
-
-    async def take(self, delta: Delta) -> None:
-        before = self.ear.tokens
-        self.ear.feed(delta.events)
-        if not self.first_at and self.ear.tokens:
-            self.first_at = perf_counter()
-        if self._emit is not None:
-            await self._emit(delta)
-        most = self._grant.completion
-        if most is not None and self.ear.tokens > before and self.ear.tokens >= most:
-            raise Enough
-
-
-def _asked(query: Query, grant: Grant) -> Query:
-    """What the expert is sent: as a stream, so that it can be counted, and with the tokens of its grant."""
-    changes: dict[str, Any] = {"stream": True}
-    if query.include_usage:
-        changes["stream_options"] = None
-    if grant.told != query.max_tokens:
-        name = "max_completion_tokens" if "max_completion_tokens" in query.fields else "max_tokens"
-        changes[name] = grant.told
-    return replace(query.with_fields(**changes), stream=True, include_usage=False, max_tokens=grant.told)
-
-
-def _by_grant(query: Query, grant: Grant) -> bool:
-    return grant.told is not None and (query.max_tokens is None or grant.told < query.max_tokens)
-
-
-def _scarce(grant: Grant) -> Any:
-    return grant.binding if grant.binding in ("tokens", "usd") else "tokens"
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:

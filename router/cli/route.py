@@ -86,12 +86,14 @@ def _show(decided: dict[str, Any]) -> None:
     chosen = {seat["expert"] for seat in decided["plan"]["seats"]}
     table = Table(box=None, pad_edge=False)
     table.add_column("expert")
-    for column in ("quality", "±", "cost, USD", "latency, ms", "score"):
+    skilled = any("suitability" in row for row in decided["estimates"])
+    figures = ("quality", "uncertainty", "cost_usd", "latency_ms", "score", *(["suitability"] if skilled else []))
+    for column in ("quality", "±", "cost, USD", "latency, ms", "score", *(["by skill"] if skilled else [])):
         table.add_column(column, justify="right")
     for row in decided["estimates"]:
         table.add_row(
             f"[bold]{row['expert']}[/]" if row["expert"] in chosen else row["expert"],
-            *(_number(row.get(name)) for name in ("quality", "uncertainty", "cost_usd", "latency_ms", "score")),
+            *(_number(row.get(name)) for name in figures),
         )
     console = screen()
     console.print(f"[bold]{', '.join(sorted(chosen))}[/] by {decided['plan']['composer']}: {decided['reason']}")
@@ -99,6 +101,8 @@ def _show(decided: dict[str, Any]) -> None:
         console.print(table)
     if "learned" in decided:
         console.print(f"[dim]estimates from: {escape(decided['learned'])}[/]", soft_wrap=True)
+    if decided.get("skills"):
+        console.print(f"skills: {', '.join(decided['skills'])}")
     for name, why in decided["excluded"].items():
         console.print(f"[dim]{name} is out: {why}[/]")
 

@@ -222,6 +222,7 @@ def joined(first: Outcomes, second: Outcomes) -> Outcomes:
     return Outcomes(
         first.ids + second.ids, first.tasks + second.tasks, first.splits + second.splits, first.texts + second.texts,
         first.experts, **tables, vectors=vectors, digests=first.digests + second.digests,
+        skills=first.words + second.words,
     )  # fmt: skip
 
 

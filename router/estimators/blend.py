@@ -152,7 +152,10 @@ class Blend:
         spread = np.mean([guess.uncertainty for guess in guesses], axis=0)
         doubt = np.hypot(trust * spread, (1 - trust) * promise.uncertainty)
         found = estimates(self._names, quality, doubt, self._effects, self._notes(), default=self._default)
-        return replace(found, margins=tuple(self._margins.tolist()))
+        skilled = next((guess for guess in guesses if guess.suitability is not None), found)
+        return replace(
+            found, margins=tuple(self._margins.tolist()), suitability=skilled.suitability, skills=skilled.skills
+        )
 
     def _parts_of(self, guesses: Sequence[Matrix | Floats]) -> tuple[Floats, Floats, Floats]:
         """The experts' means (e,), and of every query what all share (n, 1) and what sets each apart (n, e)."""

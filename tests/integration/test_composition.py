@@ -75,6 +75,20 @@ async def test_a_streamed_council_for_the_openai_client(client: AsyncOpenAI) -> 
     assert usages[0].completion_tokens == sum(voice["completion_tokens"] for voice in told[-1]["voices"])
 
 
+async def test_who_asks_for_no_progress_gets_comments_only(start: Start) -> None:
+    served = await start(DISAGREE)
+    reply = await served.chat(stream=True)
+    lines = (await reply.read()).decode().splitlines()
+    said = [line for line in lines if line]
+    assert [line for line in said if line.startswith(":")] == [": heard"] * 3 + [": aggregating"]
+    assert all(line.startswith((":", "data: ")) for line in said)
+    assert not any("consilium" in line for line in said if line.startswith("data: "))
+    assert said[-1] == "data: [DONE]"
+    reply = await served.chat(stream=True, consilium={"progress": True})
+    lines = (await reply.read()).decode().splitlines()
+    assert lines.count("event: consilium.progress") == 4
+
+
 async def test_n_and_tools_fall_to_single_and_say_so(start: Start) -> None:
     served = await start(DISAGREE)
     reply = await served.chat(n=2, consilium=True)
@@ -125,6 +139,10 @@ async def test_a_budget_that_ends_is_told(start: Start) -> None:
     found = orjson.loads(await reply.read())
     assert found["choices"][0]["finish_reason"] in ("stop", "length")
     assert found["consilium"]["budget"]["spent"]["tokens"] <= 40
+    reply = await served.chat(consilium={"budget": {"calls": 1}})
+    told = orjson.loads(await reply.read())["consilium"]
+    assert told["budget"]["ended_by"] == "calls"
+    assert told["budget"]["spent"]["calls"] == 1
     reply = await served.chat(consilium={"budget": {"tokens": 3}})
     assert reply.status == 400
     assert orjson.loads(await reply.read())["error"]["code"] == "budget_spent"

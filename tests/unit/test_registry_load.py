@@ -277,3 +277,10 @@ def test_plug_ins_are_checked_where_their_names_are_known() -> None:
     ]
     good = EXPERT.format(name="a") + route + "policy: {name: balanced, gain: 1}\n"
     assert parse_text(good, terms).routes["r"].policy.options == {"gain": 1}
+
+
+def test_an_expert_that_only_a_composer_asks_must_be_there(tmp_path: Path) -> None:
+    text = "kind: expert\nname: a\nprovider: scripted\ndescription: a\n---\nkind: route\nname: auto\nexperts: '*'\n"
+    (tmp_path / "registry.yaml").write_text(text + "composer: {name: council, aggregator: b}\n")
+    with pytest.raises(RegistryError, match=r"composer\.aggregator: there is no expert 'b'"):
+        load(tmp_path)
