@@ -138,7 +138,7 @@ def train(chosen: argparse.Namespace) -> None:
     plan = training.Plan(
         chosen.router, {skill: chosen.weights / skill for skill in SKILLS}, chosen.out / "train.jsonl", out,
         base=chosen.weights / "base", objective="fused" if chosen.objective == "fused" else "fusionroute",
-        weight=0.0 if chosen.objective == "fine-tuned" else 1 / 3, steps=chosen.steps, batch=64, rate=chosen.rate,
+        weight=0.0 if chosen.objective == "fine-tuned" else 1 / 3, steps=chosen.steps, batch=chosen.batch, rate=chosen.rate, bf16=chosen.bf16,
         every=500, workers=chosen.workers, scores=chosen.out / "scores",
     )  # fmt: skip
     with Bar(out / "journal.jsonl", Console(stderr=True)) as bar:
@@ -158,7 +158,9 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--systems", nargs="+", default=["fusionroute", "head-only", "router", *SKILLS])
     words.add_argument("--objective", choices=("fused", "fusionroute", "fine-tuned"), default="fused",
                        help="train: what for; fine-tuned is the router alone, experts unheard")  # fmt: skip
-    words.add_argument("--steps", type=int, default=2400, help="train: steps of 64 questions")
+    words.add_argument("--steps", type=int, default=2400, help="train: steps")
+    words.add_argument("--batch", type=int, default=64, help="train: questions a step")
+    words.add_argument("--bf16", action="store_true", help="train: compute in bfloat16")
     words.add_argument("--rate", type=float, default=2e-3, help="train: peak learning rate")
     words.add_argument("--workers", type=int, default=0, help="train: processes that prepare batches")
     words.add_argument("--resume", action="store_true", help="train: go on after a kill")
