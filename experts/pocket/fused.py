@@ -138,8 +138,8 @@ def train(chosen: argparse.Namespace) -> None:
     plan = training.Plan(
         chosen.router, {skill: chosen.weights / skill for skill in SKILLS}, chosen.out / "train.jsonl", out,
         base=chosen.weights / "base", objective="fused" if chosen.objective == "fused" else "fusionroute",
-        weight=0.0 if chosen.objective == "fine-tuned" else 1 / 3, steps=chosen.steps, batch=chosen.batch, rate=chosen.rate, bf16=chosen.bf16,
-        every=500, workers=chosen.workers, scores=chosen.out / "scores",
+        weight=0.0 if chosen.objective == "fine-tuned" else 1 / 3, steps=chosen.steps, batch=chosen.batch,
+        rate=chosen.rate, bf16=chosen.bf16, every=500, workers=chosen.workers, scores=chosen.out / "scores",
     )  # fmt: skip
     with Bar(out / "journal.jsonl", Console(stderr=True)) as bar:
         training.train(plan, resume=chosen.resume, bar=bar)
