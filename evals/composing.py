@@ -25,7 +25,7 @@ from router.composing_fit import cascade_order, cascaded, cross_fitted, expected
 from router.decide import choose
 from router.estimators import open_estimator
 from router.outcomes import CHARS_PER_TOKEN, Outcomes
-from router.plan import Estimates, Queries
+from router.plan import Estimates, Matrix, Queries
 from router.protocols import Choice, Estimator, Parts
 from router.recorded import Recorded, flaws, read, recorded_texts
 from router.voting import Floats, Ints, in_sequence, tally
@@ -179,11 +179,11 @@ def _auto(world: _World, **options: Any) -> Doings:
     """What the policy `worth` chooses, carried out."""
     route = with_policy(world.fitted, Plugged.model_validate({"name": "worth", **options})).route
     assert route.estimator is not None
-    n, e = world.quality.shape
-    texts: list[str] = list(world.queries.texts)
+    n, e = len(world.test), len(world.test.cards)
+    prompt: Matrix = np.array([len(text) / CHARS_PER_TOKEN for text in world.test.outcomes.texts], np.float32)
     chosen = choose(
         route, route.estimator, world.queries,
-        prompt=np.array([len(text) / CHARS_PER_TOKEN for text in texts], np.float32),
+        prompt=prompt,
         limit=np.full(n, np.nan, np.float32), load=np.zeros(e, np.float32), allowed=np.ones((n, e), np.bool_),
     )  # fmt: skip
     choices: list[Choice] = chosen.choices

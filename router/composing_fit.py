@@ -61,7 +61,7 @@ def fit_composing(
     """Everything that compositions of these experts need. `estimates` are `cross_fitted`; `flawed` (n, e): the answer
     shows by itself that it is wrong (`router.confidence.flaw`). Rows, and columns, as those of `outcomes`."""
     quality, scores = estimates.quality.astype(np.float64), outcomes.scores.astype(np.float64)
-    voting = fit(recorded.kinds, recorded.groups, quality, scores, outcomes.experts, seed=seed)
+    voting = fit(recorded.kinds, recorded.groups, quality, scores, outcomes.experts, outcomes.tasks, seed=seed)
     if len(outcomes) < FEWEST or np.isfinite(scores).all(1).sum() < FEWEST:
         return Composing(voting)
     weights = judge_weights(quality, outcomes.tokens, flawed, scores)

@@ -21,17 +21,21 @@ from experts.retrieval.encoders import open_encoder
 from registry.load import Registry
 from registry.route import RouteManifest
 from router.artifact import Artifact, Fit, FittedRoute, current, point, read, write
+from router.composing_fit import cross_fitted, fit_composing
 from router.estimators import open_estimator
 from router.outcomes import CHARS_PER_TOKEN, Outcomes, read_outcomes
 from router.plan import Estimates, Queries
 from router.policies import open_policy
 from router.protocols import Estimator, Parts, Situation
+from router.recorded import flaws, recorded_texts
+from router.recorded import read as read_recorded
 from router.records.rows import Measured
 from router.records.table import joined, table
 from router.situation import situation
 from router.skills import abilities
 from router.stability import PROBES, Incumbent, Steady, drift
 from router.vectors import VectorCache
+from router.worth import Composing
 
 FEWEST = 30
 HELD_OUT = 0.2
@@ -80,7 +84,7 @@ def fit(
         own = [cards[expert] for expert in manifest.experts.of(registry.experts)]
         if len(own) > 1:
             (say or _silent)(f"fitting route {name} ({manifest.estimator.name}, {len(own)} experts)")
-            found = _route(registry, manifest, own, evidence, threads, vectors or VectorCache(), before)
+            found = _route(registry, manifest, own, evidence, threads, vectors or VectorCache(), before, say or _silent)
             if found is not None:
                 fitted[name] = found
     if not fitted:
@@ -101,7 +105,7 @@ def _silent(_: str) -> None:
 
 def _route(
     registry: Registry, manifest: RouteManifest, cards: Sequence[Card], evidence: Evidence, threads: int,
-    vectors: VectorCache, before: Artifact | None,
+    vectors: VectorCache, before: Artifact | None, say: Say,
 ) -> Fit | None:  # fmt: skip
     name, options = manifest.estimator.name, manifest.estimator.options
     encoder = None
@@ -133,6 +137,7 @@ def _route(
     counts = np.isfinite(kept.scores).sum(0)
     means = {name: round(float(np.nanmean(kept.scores[:, i])), 4) for i, name in enumerate(names) if counts[i]}
     able = abilities(evidence.measured)
+    composing = _composing(cards, kept, evidence, encoder, vectors, fitted, say)
     estimator = fitted(kept)
     held_to, steadiness = _held(before, manifest, cards, encoder, estimator, rows)
     metrics |= steadiness
@@ -140,6 +145,7 @@ def _route(
         name, dict(options), names, encoder.fingerprint if encoder else "", means,
         dict(zip(names, counts.tolist(), strict=True)), len(kept), metrics,
         list(held_to.experts) if held_to else [], {name: able[name] for name in names if name in able},
+        None if composing is None else composing.as_json(),
     )  # fmt: skip
     return Fit(made, estimator, held_to)
 
@@ -189,6 +195,31 @@ def _quiet(cards: Sequence[Card], found: Estimates, texts: Sequence[str], allowe
         cards, found, prompt=np.array([len(text) / CHARS_PER_TOKEN for text in texts], np.float32),
         limit=np.full(len(texts), np.nan, np.float32), load=np.zeros(len(cards), np.float32), allowed=allowed,
     )  # fmt: skip
+
+
+def _composing(
+    cards: Sequence[Card], kept: Outcomes, evidence: Evidence, encoder: Encoder | None, vectors: VectorCache,
+    fitted: Callable[[Outcomes], Estimator], say: Say,
+) -> Composing | None:  # fmt: skip
+    """What compositions need, from files beside which answers were recorded; None where none was. Only rows that the
+    route's estimator is fitted on are read."""
+    names, texts, files = [card.name for card in cards], dict[tuple[str, str], str](), list[Outcomes]()
+    for path, outcomes in evidence.files.items():
+        if path.exists() and (found := recorded_texts(path)):
+            texts |= found
+            files.append(vectors.embedded(outcomes, encoder) if encoder else outcomes)
+    if not files:
+        return None
+    known = set(kept.texts)
+    rows = joined(files).measured_for(names)
+    rows = rows.take([row for row, text in enumerate(rows.texts) if text in known and rows.splits[row] != "test"])
+    if len(rows) < FEWEST:
+        return None
+    say("reading recorded answers")
+    recorded = read_recorded(
+        rows, texts, progress=lambda done, of: say(f"reading recorded answers: {done:,} of {of:,}")
+    )
+    return fit_composing(cards, rows, recorded, cross_fitted(rows, fitted), flaws(rows, texts))
 
 
 def judge(

@@ -34,7 +34,7 @@ from router.situation import prompt_tokens
 from router.telemetry import Telemetry
 from router.texts import routing_texts
 from router.turnstile import Turnstile
-from router.voices import Aside, Seats
+from router.voices import Aside, Decide, Seats
 from router.wishes import NO_WISH, composed, wished
 
 ANYBODY = Key("anonymous")
@@ -109,6 +109,21 @@ class Router:
         self.telemetry.decided(route.name, plan.expert, run.cached, run.decide_s)
         return plan
 
+    def _deciding(self, plan: Plan, snapshot: Snapshot, run: Run, caller: Key) -> Decide | None:
+        """How the plan's route decides on further queries of this request; None where it has no route."""
+        if not plan.route:
+            return None
+        route, budget = snapshot.routes[plan.route], run.budget
+
+        async def decide(query: Query) -> Plan:
+            assert budget is not None
+            decided = await self._decider.decide(
+                route, query, preset=query.model.partition(":")[2], allowed=caller.experts, allowance=budget.allowance
+            )
+            return decided.plan
+
+        return decide
+
     def _keep(self, query: Query, run: Run, found: Plan | tuple[Route, str]) -> None:
         """What the decision log wants of the query itself."""
         assert self.log is not None
@@ -128,7 +143,8 @@ class Router:
         plan, snapshot = await self.plan(query, run, caller)
         run.plan = plan
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
-                       aside=aside, turnstile=self._turnstile)  # fmt: skip
+                       aside=aside, turnstile=self._turnstile,
+                       decide=self._deciding(plan, snapshot, run, caller))  # fmt: skip
         composer = snapshot.composers_of(plan.route)[plan.composer]
         if plan.composer == "single" and not voices.budget.limited:
             run.answer = await composer.compose(query, voices, emit)

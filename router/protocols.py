@@ -170,6 +170,11 @@ class Voices(Protocol):
         """
         ...
 
+    async def routed(self, query: Query) -> Plan:
+        """The route's own decision for another query than the caller's, under the same rights and budget; the plan in
+        force where an expert was named directly. Raises NoCandidate."""
+        ...
+
     async def say(self, query: Query, answer: Answer, emit: Emit) -> Answer:
         """Give the client a whole answer, streamed or not, as the query asks."""
         ...

@@ -30,6 +30,10 @@ Aside = Callable[[Mapping[str, Any], bool], Awaitable[None]]
 """Tells the client how a composition goes, beside the answer; the flag: someone has answered, so it will not fail."""
 
 
+Decide = Callable[[Query], Awaitable[Plan]]
+"""The route's decision for a query that a composer poses."""
+
+
 class InForce(Protocol):
     """The part of a snapshot that voices need."""
 
@@ -50,13 +54,13 @@ class InForce(Protocol):
 class Seats:
     """`router.protocols.Voices` over the experts of one snapshot."""
 
-    __slots__ = ("_aside", "_gauges", "_ledger", "_run", "_snapshot", "_telemetry", "_turnstile", "answered", "budget",
-                 "plan")  # fmt: skip
+    __slots__ = ("_aside", "_decide", "_gauges", "_ledger", "_run", "_snapshot", "_telemetry", "_turnstile", "answered",
+                 "budget", "plan")  # fmt: skip
 
     def __init__(
         self, plan: Plan, snapshot: InForce, ledger: Ledger, telemetry: Telemetry, run: Run, *,
         budget: Budget | None = None, gauges: Gauges | None = None, aside: Aside | None = None,
-        turnstile: Turnstile | None = None,
+        turnstile: Turnstile | None = None, decide: Decide | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.budget = budget or Budget()
@@ -64,6 +68,7 @@ class Seats:
         self._gauges = gauges or Gauges()
         self._turnstile = turnstile or Turnstile()
         self._aside = aside
+        self._decide = decide
         self._snapshot = snapshot
         self._ledger = ledger
         self._telemetry = telemetry
@@ -95,6 +100,9 @@ class Seats:
     async def progress(self, event: str, **facts: Any) -> None:
         if self._aside is not None:
             await self._aside({"event": event, **facts}, self.answered > 0)
+
+    async def routed(self, query: Query) -> Plan:
+        return self.plan if self._decide is None else await self._decide(query)
 
     async def ask(self, expert: str, query: Query, emit: Emit, *, role: str = "seat") -> Answer:
         """One call whose deltas go to the client. Without a budget nothing stands between expert and `emit`."""

@@ -83,10 +83,12 @@ def _spoken(groups: Ints, right: Flags, experts: Sequence[str]) -> dict[str, flo
 
 
 def fit(
-    kinds: Sequence[str], groups: Ints, quality: Floats, scores: Floats, experts: Sequence[str], *, seed: int = 0
-) -> Voting:
+    kinds: Sequence[str], groups: Ints, quality: Floats, scores: Floats, experts: Sequence[str],
+    tasks: Sequence[str] = (), *, seed: int = 0,
+) -> Voting:  # fmt: skip
     """Everything that votes need, from recorded answers. `kinds` (n,): the extractor's word for each question, empty
-    where answers cannot be compared; `scores` (n, e), NaN where not measured, right from 0.5 up."""
+    where answers cannot be compared; `scores` (n, e), NaN where not measured, right from 0.5 up; `tasks` (n,), where
+    known: stopping early must not be paid for by one of them."""
     known = np.isfinite(scores)
     told, right = np.where(known, groups, -1), known & (scores >= 0.5)
     names = np.asarray(kinds, dtype=object)
@@ -100,15 +102,19 @@ def fit(
     correlation, collusion = alike(told[use], right[use] & (told[use] >= 0), quality[use])
     for name, kind in fitted.items():
         rows = np.flatnonzero(names == name)
-        until = _threshold(kind, told[rows], quality[rows], scores[rows], experts)
+        labels = [tasks[int(row)] for row in rows] if tasks else []
+        parts = [np.flatnonzero([each == label for each in labels]) for label in sorted(set(labels))]
+        until = _threshold(kind, told[rows], quality[rows], scores[rows], experts, parts)
         asked = in_sequence(told[rows], quality[rows], experts, kind, threshold=until, first=2).asked
         fitted[name] = replace(kind, threshold=until, share=round(float(asked.mean()), 4))
     return Voting(fitted, correlation, collusion)
 
 
-def _threshold(kind: Kind, groups: Ints, quality: Floats, scores: Floats, experts: Sequence[str]) -> float:
-    """The least posterior to stop at from which on no threshold costs more than MAY_LOSE of the quality of asking all,
-    beyond one standard error of the paired difference."""
+def _threshold(
+    kind: Kind, groups: Ints, quality: Floats, scores: Floats, experts: Sequence[str], parts: Sequence[Ints]
+) -> float:
+    """The least posterior to stop at from which on no threshold costs more than MAY_LOSE of the quality of asking all:
+    beyond one standard error of the paired difference, and on the mean of each part of the questions."""
     if len(groups) < FEWEST:
         return kind.threshold
     valued = np.nan_to_num(scores)
@@ -120,7 +126,8 @@ def _threshold(kind: Kind, groups: Ints, quality: Floats, scores: Floats, expert
     whole, least = worth(NEVER), NEVER
     for threshold in reversed(GRID):
         loss = whole - worth(threshold)
-        if loss.mean() + loss.std() / np.sqrt(len(loss)) > MAY_LOSE:
+        worst = max((float(loss[part].mean()) for part in parts if len(part) >= FEWEST), default=0.0)
+        if max(float(loss.mean() + loss.std() / np.sqrt(len(loss))), worst) > MAY_LOSE:
             break
         least = threshold
     return least

@@ -9,6 +9,7 @@ own (those that the skills hold out, and further ones), countries and numbers of
 combinations of operations that training never sees. Cheap to import: neither torch nor transformers.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
@@ -173,8 +174,11 @@ def _spelled(rng: Random, split: Split, relation: str, operation: str) -> tuple[
 def _reckoned(rng: Random, split: Split, inner: _Inner, operation: str) -> tuple[str, str, tuple[Part, ...]]:
     """A number that text or units find, for calc to work on."""
     found = int(inner.part.answer.split()[0])
-    cores = [core for core in calc.CORES[operation].of(split) if " {b}" in core and not {"{things}", "{name}"} & {
-        word.strip(".,?") for word in core.split()}]  # fmt: skip
+    cores = [
+        core
+        for core in calc.CORES[operation].of(split)
+        if " {b}" in core and not re.search("{(things|name|other)}", core)
+    ]
     first = rng.random() < 0.6 if operation == "add" else found > (9 if operation == "multiply" else 60)
     if operation == "multiply":
         other = rng.randint(2, 9) if found > 99 else rng.randint(11, 99)
@@ -252,11 +256,43 @@ WHOLE = "1: {query}"
 
 
 def lesson(rng: Random) -> tuple[str, str]:
-    """A training question and its plan: three of two skills to one of a single skill."""
-    if rng.random() < 0.25:
+    """A training question and its plan: four of two skills to one of a single skill.
+
+    Most of the names and words are others than those the skills know, many of them no words at all: a planner has to
+    copy what it reads, known or not.
+    """
+    if rng.random() < 0.2:
         return questions.draw(rng.choice(questions.SKILLS), "train", rng).prompt, WHOLE
-    question = draw("train", rng)
-    return question.prompt, question.plan
+    asked = draw("train", rng)
+    prompt, plan = asked.prompt, asked.plan
+    for one in asked.parts:
+        found = _SUBJECT.search(one.posed)
+        if found and "{" not in found[1] and prompt.count(found[1]) == 1 and rng.random() < 0.75:
+            other = _any_name(rng) if one.skill == "geo" else _any_word(rng)
+            prompt, plan = prompt.replace(found[1], other), plan.replace(f" {found[1]}", f" {other}")
+    return prompt, plan
+
+
+_SUBJECT = re.compile(
+    r"(?:the capital of|the capital|continent is|currency of|the word|letters does) (?:the )?(.+?)(?: in| have)?[?.]$"
+)
+
+
+def _any_word(rng: Random) -> str:
+    if rng.random() < 0.4:
+        return rng.choice(text.words("train"))
+    letters = rng.choice(("abcdefghijklmnopqrstuvwxyz", "abcdefghilmnoprstu", "aeioulnrst"))
+    return "".join(rng.choice(letters) for _ in range(rng.randint(3, 11)))
+
+
+def _any_name(rng: Random) -> str:
+    """One to four words with capitals, some joined by `and`; a third of them are names of the world."""
+    if rng.random() < 0.35:
+        return rng.choice(geo.names())
+    words = [_any_word(rng).capitalize() for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
+    if len(words) > 1 and rng.random() < 0.3:
+        words.insert(-1, rng.choice(("and", "and", "of")))
+    return " ".join(words)
 
 
 def compounds(split: Split, n: int, seed: int = 0) -> list[Compound]:

@@ -18,7 +18,7 @@ PLAN: dict[str, dict[str, float]] = {
     "units": {"steps": 400, "batch": 96, "rate": 3e-3, "seed": 4, "rank": 32},
     "geo": {"steps": 600, "batch": 96, "rate": 3e-3, "seed": 5, "rank": 64},
     "sql": {"steps": 900, "batch": 40, "rate": 3e-3, "seed": 6, "rank": 64},
-    "plan": {"steps": 800, "batch": 40, "rate": 3e-3, "seed": 7, "rank": 64},
+    "plan": {"steps": 2500, "batch": 64, "rate": 3e-3, "seed": 7, "rank": 64},
 }
 """Steps, examples a step, peak learning rate, seed and LoRA rank of each run."""
 

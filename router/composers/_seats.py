@@ -104,14 +104,28 @@ async def agreement(query: Query, found: Sequence[Answer]) -> float:
     """The share of answers that come to the most frequent thing, 0 to 1; 0 where none can be compared.
 
     They are compared as what the question asks for (a number, a choice, an expression), else by the words of a short
-    final answer. Running code and solving equations is left to a vote: it is not worth it to skip a call.
+    final answer. Running code and solving equations is left to a vote: it is not worth it to skip a call. Structured
+    output is compared whole, as the value that it is.
     """
+    if query.needs.structured:
+        return _most([_value(answer.text) for answer in found])
     question = query.user_texts()[-1]
     module = {"number": number, "choice": choice, "boxed": boxed}.get(picked(question), text)
     extractor = module.build(module.Options())
     readings = [await extractor.read(question, answer.text) for answer in found]
-    keys = [reading.key for reading in readings if reading is not None]
-    return max((keys.count(key) for key in keys), default=0) / max(len(found), 1)
+    return _most([None if reading is None else reading.key for reading in readings])
+
+
+def _most(keys: Sequence[object]) -> float:
+    known = [key for key in keys if key is not None]
+    return max((known.count(key) for key in known), default=0) / max(len(keys), 1)
+
+
+def _value(said: str) -> bytes | None:
+    try:
+        return orjson.dumps(orjson.loads(said), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def answers(heard: Sequence[Heard]) -> list[Answer]:

@@ -424,7 +424,7 @@ def leaning(first: float, second: float) -> Outcomes:
 async def test_a_fit_does_not_take_queries_from_an_expert_without_expecting_better(
     start: Start, tmp_path: Path
 ) -> None:
-    """The best single expert changes by a hair. In doubt, everything would go from the one to the other: also the maths,
+    """The best single expert changes by a hair. In doubt, all would go from the one to the other: also the maths,
     of which the old one is still expected to make more."""
     state, path = tmp_path / "state", tmp_path / "fit-registry.yaml"
 

@@ -43,6 +43,14 @@ async def test_a_council_that_agrees_asks_no_aggregator() -> None:
     assert where.run.notes["skipped"] == "the seats agree"
 
 
+@pytest.mark.parametrize(("other", "aggregates"), [('{"y": 2, "x": 4}', 0), ('{"x": 5, "y": 2}', 1)])
+async def test_structured_answers_agree_where_they_are_one_value(other: str, aggregates: int) -> None:
+    council, where = seated("council", {"a": {"text": '{"x":4,"y":2}'}, "b": {"text": other}}, {"k": 2})
+    form = {"type": "json_object"}
+    await council.compose(asked("How many are x and y?", response_format=form), where.voices, where.emit)
+    assert roles(where).count("aggregator") == aggregates
+
+
 async def test_a_council_that_need_not_skip_aggregates_all_the_same() -> None:
     council, where = seated("council", {"a": {"text": "4"}, "b": {"text": "4"}}, {"k": 2, "skip": False})
     await council.compose(asked(), where.voices, where.emit)

@@ -72,7 +72,7 @@ def test_the_words_that_an_expert_named_are_the_estimator_s_and_speak_for_a_quer
     blank = ("",) * 60
     rows = Outcomes(tuple(texts), blank, blank, tuple(texts), ("botanist", "astronomer", "both"), scores, nothing,
                     nothing, nothing, Words().encode(texts),
-                    tuple(("botany",) if n % 2 else ("astronomy",) for n in range(60)))  # fmt: skip
+                    skills=tuple(("botany",) if n % 2 else ("astronomy",) for n in range(60)))  # fmt: skip
     for name in ("skills", "blend"):
         options = {"words": 1} if name == "skills" else {"members": {"skills": {"words": 1}, "ridge": {}}}
         estimator = open_estimator(name, options, Parts(Words()))
