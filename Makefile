@@ -14,7 +14,7 @@ SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench bench-compose docs lock clean
+.PHONY: help install demo test lint bench bench-compose bench-fusion docs lock clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench: $(TEST_READY) ## the gateway's overhead, as ratios measured in one run
 
 bench-compose: $(TEST_READY) ## what composers add to their experts' own time, and whether councils starve singles
 	$(BIN)/python bench/compose.py --json bench/compose.json $(ARGS)
+
+bench-fusion: $(TEST_READY) ## what fusing the pocket experts token by token is worth
+	$(BIN)/python bench/fusion.py --json bench/fusion.json $(ARGS)
 
 docs: $(TEST_READY) ## write the generated pages of docs/
 	$(BIN)/python -m registry.docs
