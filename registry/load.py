@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,7 +18,7 @@ from experts.language import Card
 from registry.check import DEFAULT_ENCODER, IMPLICIT_ROUTE, check
 from registry.documents import MAX_BYTES, Document, Source, read_documents
 from registry.providers import Providers, discover
-from registry.schema import EncoderManifest, ExpertManifest, Manifest, RouteManifest, Selection
+from registry.schema import EncoderManifest, ExpertManifest, Manifest, RetrieverManifest, RouteManifest, Selection
 from registry.validate import Entry, Names, Terms, read_manifest
 
 SUFFIXES = (".yaml", ".yml")
@@ -41,6 +41,7 @@ class Registry:
     version: str
     files: tuple[str, ...]
     sources: Mapping[tuple[str, str], str]
+    retrievers: Mapping[str, RetrieverManifest] = field(default_factory=dict[str, RetrieverManifest])
 
     def card(self, name: str) -> Card:
         """What a routing decision may know of an expert. Raises KeyError for a name that is none."""
@@ -50,16 +51,17 @@ class Registry:
         """The names of a route's experts, in order. Raises KeyError for a name that is no route."""
         return self.routes[route].experts.of(self.experts)
 
-    def find(self, name: str) -> ExpertManifest | RouteManifest | EncoderManifest | None:
-        """The expert or route of this name, or else the encoder."""
-        return self.experts.get(name) or self.routes.get(name) or self.encoders.get(name)
+    def find(self, name: str) -> ExpertManifest | RouteManifest | RetrieverManifest | EncoderManifest | None:
+        """The expert or route of this name, or else the retriever, or the encoder."""
+        found = self.experts.get(name) or self.routes.get(name)
+        return found or self.retrievers.get(name) or self.encoders.get(name)
 
     def manifests(self) -> tuple[Manifest, ...]:
-        return (*self.experts.values(), *self.routes.values(), *self.encoders.values())
+        return (*self.experts.values(), *self.routes.values(), *self.retrievers.values(), *self.encoders.values())
 
     def source(self, name: str) -> str:
-        """`file:line` of what declares an expert, route or encoder; empty for what exists without being declared."""
-        kinds = ("expert", "route", "encoder")
+        """`file:line` of what declares something of this name; empty for what exists without being declared."""
+        kinds = ("expert", "route", "retriever", "encoder")
         return next((self.sources[kind, name] for kind in kinds if (kind, name) in self.sources), "")
 
 
@@ -171,6 +173,7 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
     experts: dict[str, ExpertManifest] = {}
     routes: dict[str, RouteManifest] = {}
     encoders: dict[str, EncoderManifest] = {}
+    retrievers: dict[str, RetrieverManifest] = {}
     sources: dict[tuple[str, str], str] = {}
     documents: list[Document] = []
     for entry in entries:
@@ -181,6 +184,8 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
                 routes[route.name] = route
             case EncoderManifest() as encoder:
                 encoders[encoder.name] = encoder
+            case RetrieverManifest() as retriever:
+                retrievers[retriever.name] = retriever
             case _:
                 raise TypeError(f"{entry.document.source.file}: kind {entry.kind} has no place in Registry")
         sources[entry.kind, entry.name] = f"{entry.document.source.file}:{entry.document.first}"
@@ -192,7 +197,7 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
     encoders.setdefault(DEFAULT_ENCODER, EncoderManifest(name=DEFAULT_ENCODER))  # pyright: ignore[reportCallIssue]
     return Registry(
         MappingProxyType(experts), MappingProxyType(routes), MappingProxyType(encoders), _version(documents), files,
-        MappingProxyType(sources),
+        MappingProxyType(sources), MappingProxyType(retrievers),
     )  # fmt: skip
 
 

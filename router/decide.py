@@ -21,6 +21,7 @@ from experts.language import Card, Load, Query
 from experts.protocols import Expert
 from router.budget import UNLIMITED, Allowance
 from router.embedding import Embedding
+from router.passages import Lookup
 from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
 from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
@@ -56,6 +57,7 @@ class Route:
     allowance: Allowance = UNLIMITED
     epoch: int = 0
     explore: float = 0.0
+    lookup: Lookup | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -155,6 +155,11 @@ class Corpus:
         gone = [int(item[0]) for item in self._db.execute("SELECT row FROM gone WHERE seq > ?", (seq,))]
         return Fresh(np.array([number for number, _ in found], np.int64), vectors, gone)
 
+    def counted_since(self, row: int, seq: int) -> int:
+        """How many rows came above `row`, and how many went after entry `seq`."""
+        came = self._db.execute("SELECT count(*) FROM passages WHERE row > ?", (row,)).fetchone()[0]
+        return int(came) + self.gone_until() - seq
+
     def gone_until(self) -> int:
         """The last entry of the list of deleted rows."""
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM gone").fetchone()[0])

@@ -77,6 +77,17 @@ def optimise(corpus: Corpus, *, kind: str | None = None, probes: int | None = No
     return manifest
 
 
+def stale(corpus: Corpus) -> bool:
+    """Whether a new index file pays: a fifth of the passages came or went since it was made."""
+    size, made = corpus.size(), manifest_of(corpus)
+    if kind_for(size) == "flat":
+        return False
+    if not made:
+        return True
+    since = corpus.counted_since(int(made["until"]), int(made["gone"]))
+    return since > int(made["size"]) // 5 or kind_for(size) != made["kind"]
+
+
 class Nearest:
     """Search over one corpus, kept up with what others write. Not for several threads at once."""
 
@@ -89,7 +100,7 @@ class Nearest:
         self._seen = -1
         self._made: dict[str, Any] = {}
         self._base: Any = None
-        self._tail: Any = None
+        self._tail: Any = self._exact()
         self._dead: set[int] = set()
         self._until = self._gone = 0
         self.refresh()
@@ -104,8 +115,8 @@ class Nearest:
         version = self._corpus.version()
         if version == self._seen:
             return
-        made = _manifest(self._corpus)
-        if self._tail is None or made != self._made:
+        made = manifest_of(self._corpus)
+        if self._seen == -1 or made != self._made:
             self._restart(made)
         until_gone = self._corpus.gone_until()
         fresh = self._corpus.since(self._until, self._gone)
@@ -118,16 +129,19 @@ class Nearest:
             self._until = int(fresh.rows[-1])
         self._gone, self._seen = until_gone, version
 
+    def _exact(self) -> Any:
+        return self._faiss.IndexIDMap2(self._faiss.IndexFlatIP(self._embedded.dimensions))
+
     def _restart(self, made: dict[str, Any]) -> None:
-        faiss = self._faiss
-        self._tail = faiss.IndexIDMap2(faiss.IndexFlatIP(self._embedded.dimensions))
+        self._tail = self._exact()
         self._base, self._dead, self._made = None, set(), made
         self._until, self._gone = int(made.get("until", 0)), int(made.get("gone", 0))
         if made:
             if made["encoder"] != self._embedded.fingerprint:
                 raise ConfigError(f"{self._corpus.folder}/{MANIFEST}: made for encoder {made['encoder']}, the corpus "
                                   f"has {self._embedded.fingerprint}; run `consilium index build` again")  # fmt: skip
-            self._base = faiss.read_index(str(self._corpus.folder / made["file"]), faiss.IO_FLAG_MMAP_IFC)
+            path = str(self._corpus.folder / made["file"])
+            self._base = self._faiss.read_index(path, self._faiss.IO_FLAG_MMAP_IFC)
 
     def search(self, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
         """Rows and cosines, best first. `vector`: (d,), unit length."""
@@ -189,7 +203,8 @@ def _ivf(faiss: Any, index: Any) -> Any:
     return faiss.extract_index_ivf(index)
 
 
-def _manifest(corpus: Corpus) -> dict[str, Any]:
+def manifest_of(corpus: Corpus) -> dict[str, Any]:
+    """What is known of the index file in force; empty where there is none. Raises ConfigError."""
     try:
         made: dict[str, Any] = json.loads((corpus.folder / MANIFEST).read_text())
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """The kinds of retrievers: one module each, whose file name is the `provider` that a retriever's manifest names.
 
-A module exports `Options` and `build(name, options, parts) -> Retriever`. Third parties add theirs with an entry point
+A module exports `Options` and `build(name, options, parts) -> Retriever`, and `USES_VECTORS = True` where it searches
+by the query's vector: then its manifest's encoder is opened. Third parties add theirs with an entry point
 in the group `consilium.retriever_kinds`. Nothing is imported until asked for.
 """
 
@@ -8,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from experts import plugins
-from experts.transport import Transport
+
+if TYPE_CHECKING:
+    from experts.transport import Transport
 
 GROUP = "consilium.retriever_kinds"
 

@@ -18,6 +18,8 @@ from experts.retrieval.kinds import RetrieverParts
 from experts.retrieval.kinds._local import Folder, Searched, check_encoder
 from experts.retrieval.nearest import Nearest
 
+USES_VECTORS = True
+
 
 class Options(BaseModel):
     """Keys of a retriever's manifest that only this provider has."""

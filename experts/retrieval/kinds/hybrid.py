@@ -21,6 +21,7 @@ from experts.retrieval.kinds.dense import Dense
 from experts.retrieval.kinds.lexical import by_words
 from experts.retrieval.nearest import Nearest
 
+USES_VECTORS = True
 RRF = 60
 DEPTH = 5
 """How many times k is taken from each list."""
