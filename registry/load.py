@@ -19,7 +19,7 @@ from experts.language import Card
 from registry.check import DEFAULT_ENCODER, IMPLICIT_ROUTE, check
 from registry.documents import MAX_BYTES, Document, Source, read_documents
 from registry.providers import Providers, discover
-from registry.schema import EncoderManifest, ExpertManifest, Manifest, RouteManifest, Selection
+from registry.schema import EncoderManifest, ExpertManifest, Manifest, RetrieverManifest, RouteManifest, Selection
 from registry.validate import Entry, Names, Terms, read_manifest
 
 SUFFIXES = (".yaml", ".yml")
@@ -44,17 +44,19 @@ class Registry:
     files: tuple[str, ...]
     sources: Mapping[tuple[str, str], str]
     written: Mapping[tuple[str, str], float] = field(compare=False)
+    retrievers: Mapping[str, RetrieverManifest] = field(default_factory=dict[str, RetrieverManifest])
 
     def card(self, name: str) -> Card:
         """What a routing decision may know of an expert. Raises KeyError for a name that is none."""
         return self.experts[name].card()
 
-    def find(self, name: str) -> ExpertManifest | RouteManifest | EncoderManifest | None:
-        """The expert or route of this name, or else the encoder."""
-        return self.experts.get(name) or self.routes.get(name) or self.encoders.get(name)
+    def find(self, name: str) -> ExpertManifest | RouteManifest | RetrieverManifest | EncoderManifest | None:
+        """The expert or route of this name, or else the retriever, or the encoder."""
+        found = self.experts.get(name) or self.routes.get(name)
+        return found or self.retrievers.get(name) or self.encoders.get(name)
 
     def manifests(self) -> tuple[Manifest, ...]:
-        return (*self.experts.values(), *self.routes.values(), *self.encoders.values())
+        return (*self.experts.values(), *self.routes.values(), *self.retrievers.values(), *self.encoders.values())
 
     def since(self, kind: str, name: str) -> int:
         """When what declares it was last written, in seconds since 1970; of what exists without being declared, when
@@ -62,8 +64,8 @@ class Registry:
         return int(self.written.get((kind, name)) or max(self.written.values(), default=0.0))
 
     def source(self, name: str) -> str:
-        """`file:line` of what declares an expert, route or encoder; empty for what exists without being declared."""
-        kinds = ("expert", "route", "encoder")
+        """`file:line` of what declares something of this name; empty for what exists without being declared."""
+        kinds = ("expert", "route", "retriever", "encoder")
         return next((self.sources[kind, name] for kind in kinds if (kind, name) in self.sources), "")
 
 
@@ -183,6 +185,7 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
     experts: dict[str, ExpertManifest] = {}
     routes: dict[str, RouteManifest] = {}
     encoders: dict[str, EncoderManifest] = {}
+    retrievers: dict[str, RetrieverManifest] = {}
     sources: dict[tuple[str, str], str] = {}
     written: dict[tuple[str, str], float] = {}
     documents: list[Document] = []
@@ -194,6 +197,8 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
                 routes[route.name] = route
             case EncoderManifest() as encoder:
                 encoders[encoder.name] = encoder
+            case RetrieverManifest() as retriever:
+                retrievers[retriever.name] = retriever
             case _:
                 raise TypeError(f"{entry.document.source.file}: kind {entry.kind} has no place in Registry")
         sources[entry.kind, entry.name] = f"{entry.document.source.file}:{entry.document.first}"
@@ -206,7 +211,7 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
     encoders.setdefault(DEFAULT_ENCODER, EncoderManifest(name=DEFAULT_ENCODER))  # pyright: ignore[reportCallIssue]
     return Registry(
         MappingProxyType(experts), MappingProxyType(routes), MappingProxyType(encoders), _version(documents), files,
-        MappingProxyType(sources), MappingProxyType(written),
+        MappingProxyType(sources), MappingProxyType(written), MappingProxyType(retrievers),
     )  # fmt: skip
 
 

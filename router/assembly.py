@@ -22,7 +22,7 @@ from experts.protocols import Encoder, Expert, Parts, Timeouts
 from experts.retrieval.encoders import open_encoder
 from experts.transport import Transport
 from registry.load import Registry
-from registry.schema import ExpertManifest, Limits, RouteManifest
+from registry.schema import EncoderManifest, ExpertManifest, Limits, RouteManifest
 from router.artifact import Artifact
 from router.budget import allowance_of
 from router.composers import names as composer_names
@@ -31,10 +31,12 @@ from router.decide import WORTH, Learned, Route
 from router.embedding import Embedding
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
+from router.passages import Searchable
 from router.plan import Estimates, Plan, Seat
 from router.policies import open_policy
 from router.protocols import Composer, Estimator, Policy, Situation
 from router.protocols import Parts as EstimatorParts
+from router.retrievers import Searched, build_lookup, build_retrievers, close_others
 from router.stability import Incumbent
 from router.vectors import VectorCache
 from router.worth import NOTHING_FITTED, Composing
@@ -66,6 +68,7 @@ class Snapshot:
     embeddings: Mapping[str, Embedding]
     direct: Mapping[str, Plan]
     composers: Mapping[str, Composer]
+    retrievers: Mapping[str, Searchable] = field(default_factory=dict[str, Searchable])
 
     def composers_of(self, route: str) -> Mapping[str, Composer]:
         """By name, with the route's own options for its own; of no route where `route` is empty."""
@@ -119,8 +122,9 @@ class Assembly:
     composers: Mapping[str, Composer] = field(default_factory=default_composers)
     _epoch: int = 0
     _built: dict[str, _Built] = field(default_factory=dict[str, _Built])
-    _encoders: dict[tuple[str, str], tuple[Encoder, Embedding]] = field(
-        default_factory=dict[tuple[str, str], tuple[Encoder, Embedding]]
+    _searched: dict[str, Searched] = field(default_factory=dict[str, Searched])
+    _encoders: dict[tuple[str, str, str], tuple[Encoder, Embedding]] = field(
+        default_factory=dict[tuple[str, str, str], tuple[Encoder, Embedding]]
     )
     _fitted: dict[str, _Fitted] = field(default_factory=dict[str, _Fitted])
 
@@ -132,25 +136,30 @@ class Assembly:
         problems: list[Problem] = []
         self._epoch += 1
         built = self._build_experts(registry, problems)
+        searched = await build_retrievers(registry, self._searched, self.transport, self._encoder, problems)
+        sources = {name: item.source for name, item in searched.items()}
         cards = {name: registry.card(name) for name in registry.experts}
         experts = {name: item.expert for name, item in built.items()}
         routes: dict[str, Route] = {}
         if not problems:
             for name, manifest in registry.routes.items():
                 try:
-                    routes[name] = await self._route(registry, manifest, cards, experts)
+                    routes[name] = await self._route(registry, manifest, cards, experts, sources)
                 except (ConfigError, ValueError) as fault:
                     problems.append(Problem(registry.source(name), 0, f"route {name}", str(fault)))
         if problems:
             for name, item in built.items():
                 if self._built.get(name) is not item:
                     await item.expert.close()
+            await close_others(searched, self._searched)
             raise RegistryError(problems)
         await self._retire(built, routes)
+        before, self._searched = self._searched, searched
+        await close_others(before, searched)
         return Snapshot(
             registry, registry.version, experts, cards, {n: m.limits for n, m in registry.experts.items()}, routes,
             {name: pair[1] for name, pair in self._encoders_of(registry, routes).items()},
-            {name: _direct(name, registry.version) for name in experts}, self.composers,
+            {name: _direct(name, registry.version) for name in experts}, self.composers, sources,
         )  # fmt: skip
 
     async def build_on(self, artifact: Artifact, registry: Registry) -> Snapshot:
@@ -169,6 +178,8 @@ class Assembly:
         for item in self._built.values():
             await item.expert.close()
         self._built.clear()
+        await close_others(self._searched, {})
+        self._searched.clear()
         for _, embedding in self._encoders.values():
             embedding.close()
         self._encoders.clear()
@@ -200,8 +211,9 @@ class Assembly:
         self._fitted = {name: item for name, item in self._fitted.items() if name in routes}
 
     async def _route(
-        self, registry: Registry, manifest: RouteManifest, cards: Mapping[str, Card], experts: Mapping[str, Expert]
-    ) -> Route:
+        self, registry: Registry, manifest: RouteManifest, cards: Mapping[str, Card], experts: Mapping[str, Expert],
+        sources: Mapping[str, Searchable],
+    ) -> Route:  # fmt: skip
         names = manifest.experts.of(registry.experts)
         own = tuple(cards[name] for name in names)
         fitted, embedding = None, None
@@ -221,6 +233,7 @@ class Assembly:
             learned=fitted.learned if fitted else Learned(), incumbent=fitted.incumbent if fitted else None,
             abilities=self.artifact.abilities(manifest.name, names) if self.artifact is not None else {},
             composing=self.artifact.composing(manifest.name, names) if self.artifact is not None else NOTHING_FITTED,
+            lookup=await build_lookup(registry, manifest, sources, self._encoder),
         )  # fmt: skip
 
     async def _estimator(
@@ -267,18 +280,24 @@ class Assembly:
 
     async def _encoder(self, registry: Registry, name: str) -> tuple[Encoder, Embedding]:
         manifest = registry.encoders[name]
-        key = (manifest.model, manifest.runtime)
+        key = _encoder_key(manifest)
         if key not in self._encoders:
+            secret = manifest.api_key.get_secret_value() if manifest.api_key else ""
             encoder = await asyncio.to_thread(
-                open_encoder, manifest.model, manifest.runtime, threads=self.encoder_threads
-            )
+                open_encoder, manifest.model, manifest.runtime, threads=self.encoder_threads, url=manifest.url,
+                api_key=secret,
+            )  # fmt: skip
             self._encoders[key] = (encoder, Embedding(encoder, cache_size=self.embedding_cache))
         return self._encoders[key]
 
     def _encoders_of(self, registry: Registry, routes: Mapping[str, Route]) -> dict[str, tuple[Encoder, Embedding]]:
         """Encoders by the names under which the registry knows them, of those that are loaded."""
-        keyed = {name: (manifest.model, manifest.runtime) for name, manifest in registry.encoders.items()}
+        keyed = {name: _encoder_key(manifest) for name, manifest in registry.encoders.items()}
         return {name: self._encoders[key] for name, key in keyed.items() if key in self._encoders}
+
+
+def _encoder_key(manifest: EncoderManifest) -> tuple[str, str, str]:
+    return manifest.model, manifest.runtime, manifest.url
 
 
 def _same_client(old: ExpertManifest, new: ExpertManifest) -> bool:

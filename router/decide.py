@@ -21,6 +21,7 @@ from experts.language import Card, Load, Query
 from experts.protocols import Expert
 from router.budget import UNLIMITED, Allowance
 from router.embedding import Embedding
+from router.passages import Lookup
 from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
 from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
@@ -89,6 +90,7 @@ class Route:
     incumbent: Incumbent | None = None
     abilities: Mapping[str, float] = field(default_factory=dict[str, float])
     composing: Composing = NOTHING_FITTED
+    lookup: Lookup | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

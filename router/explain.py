@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from router.plan import Plan
+from router.passages import citations
+from router.plan import Plan, Retrieval
 from router.run import Run
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "reason": plan.reason,
         "excluded": plan.excluded,
         "registry_version": plan.registry_version,
+        **({"retrieval": _retrieval(plan.retrieval)} if plan.retrieval else {}),
+    }  # fmt: skip
+
+
+def _retrieval(part: Retrieval) -> dict[str, Any]:
+    return {
+        "retrieve": part.retrieve, "retrievers": list(part.retrievers), "passages": part.passages,
+        "reason": part.reason, "quality": {"without": part.without, "with": part.using},
+        "price": round(part.price, 6), "expected": dict(part.costs),
     }  # fmt: skip
 
 
@@ -51,6 +61,11 @@ def before(run: Run) -> dict[str, Any]:
     return {**({"budget": {"limits": budget}} if budget else {}), **({"compose": run.notes} if run.notes else {})}
 
 
+def sources(run: Run) -> list[dict[str, Any]]:
+    """The passages of an answer, numbered as in its prompt, and which it cites."""
+    return citations(run.passages, run.answer.text if run.answer else "")
+
+
 def explanation(run: Run) -> dict[str, Any]:
     """The `consilium` object of an answer: the decision, every attempt, and the bill."""
     usage = run.usage
@@ -58,6 +73,8 @@ def explanation(run: Run) -> dict[str, Any]:
         "decision_id": run.id,
         "expert": run.answer.expert if run.answer else run.speaking,
         **(plan_json(run.plan) if run.plan else {}),
+        **({"citations": sources(run)} if run.passages else {}),
+        **({"looked_up": run.retrieval} if run.retrieval else {}),
         "cached_decision": run.cached,
         **({"compose": run.notes} if run.notes else {}),
         **({"budget": run.budget.as_json()} if run.budget and run.budget.limited else {}),

@@ -7,9 +7,9 @@ led to it, so that a decision can be explained without being made again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,24 @@ class Seat(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieval:
+    """The retrieval part of a plan: none, or which retrievers and how many passages; and why.
+
+    `without` and `using` are the expected scores without and with passages (None: not known), `price` the gain that
+    they must bring, `costs` what never, always and this gate are expected to cost.
+    """
+
+    retrieve: bool
+    retrievers: tuple[str, ...]
+    passages: int
+    reason: str
+    without: float | None = None
+    using: float | None = None
+    price: float = 0.0
+    costs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What will be done with one query, and why.
 
@@ -128,6 +146,7 @@ class Plan:
     propensity: float = 1.0
     skills: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    retrieval: Retrieval | None = None
 
     @property
     def expert(self) -> str:

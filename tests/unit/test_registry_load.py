@@ -62,7 +62,7 @@ def test_every_problem_of_every_file_is_reported_in_order(tmp_path: Path) -> Non
         ("a.yaml", 7, "price.output", "must be >= 0, got -1"),
         ("a.yaml", 8, "contxt", "unknown key; did you mean 'context'?"),
         ("b.yaml", 3, "experts[0]", "there is no expert 'b'; known: a"),
-        ("b.yaml", 5, "kind", "expected one of expert, route, encoder, got 'rout'; did you mean 'route'?"),
+        ("b.yaml", 5, "kind", "expected one of expert, route, encoder, retriever, got 'rout'; did you mean 'route'?"),
     ]
     assert found[4][0] == "c.yml"
     assert "cannot be read as YAML" in found[4][3]
