@@ -14,7 +14,7 @@ SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench bench-pipeline docs lock clean
+.PHONY: help install demo test lint bench bench-compose bench-fusion bench-pipeline docs lock clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ bench: $(TEST_READY) ## the gateway's overhead, as ratios measured in one run
 	$(BIN)/python bench/gateway.py --json bench/gateway.json $(ARGS)
 	$(BIN)/python bench/decide.py --json bench/decide.json
 	$(BIN)/python bench/compose.py --json bench/compose.json
+
+bench-compose: $(TEST_READY) ## what composers add to their experts' own time, and whether councils starve singles
+	$(BIN)/python bench/compose.py --json bench/compose.json $(ARGS)
+
+bench-fusion: $(TEST_READY) ## what fusing the pocket experts token by token is worth
+	$(BIN)/python bench/fusion.py --json bench/fusion.json $(ARGS)
 
 bench-pipeline: $(TEST_READY) ## questions of two skills on the pocket experts, live
 	$(BIN)/python bench/pipeline.py --json bench/pipeline.json $(ARGS)

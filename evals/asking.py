@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evals.run import Item, Scorers
+    from evals.run import Scorers
     from evals.targets import Target
     from router.config import Config
     from router.pipeline import Router
@@ -82,8 +82,8 @@ def request_fields(max_tokens: int | None, temperature: float) -> dict[str, Any]
 
 
 @contextmanager
-def bar(total: int, *, quiet: bool) -> Iterator[Callable[[Item], None]]:
-    """A progress bar on standard error, with what is left."""
+def bar(total: int, *, quiet: bool, what: str = "asking") -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, with what is left; to be called at each step."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -99,5 +99,5 @@ def bar(total: int, *, quiet: bool) -> Iterator[Callable[[Item], None]]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), console=screen(errors=True), disable=quiet,
     ) as progress:  # fmt: skip
-        shown = progress.add_task("asking", total=total)
-        yield lambda _: progress.advance(shown)
+        shown = progress.add_task(what, total=total)
+        yield lambda: progress.advance(shown)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evals import joining_cli, tuning_cli
+from evals import composing_cli, joining_cli, tuning_cli
 from evals.cli_options import (
     DEFAULT_MODEL,
     DEFAULT_RUNTIME,
@@ -175,6 +175,7 @@ def mount_live() -> None:
         app.command("ope")(live.ope)
 
 
+app.command("compose")(composing_cli.compose)
 app.command("onboarding")(joining_cli.onboarding)
 app.command("stability")(joining_cli.stability)
 app.command("fleet")(tuning_cli.fleet)

@@ -52,7 +52,7 @@ def ground(settings: Settings, newcomer: str | None, progress: Progress) -> Grou
     embedded = embedded_set(whole, settings, progress)
     fitted_on, test = embedded.whole.of_split(*settings.fit), embedded.whole.of_split(*settings.test)
     name = newcomer or whole.outcomes.experts[best_single(fitted_on)]
-    return Ground(fitted_on, test, queries_of(test.outcomes, embedded.encoder), embedded.encoder, name)
+    return Ground(fitted_on, test, queries_of(test.outcomes), embedded.encoder, name)
 
 
 def of_experts(whole: OutcomeSet, names: Sequence[str]) -> OutcomeSet:

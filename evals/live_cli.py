@@ -29,6 +29,12 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Ask so 
 Concurrency = Annotated[int, typer.Option("--concurrency", "-k", min=1, help="Calls under way at once.")]
 Judge = Annotated[str | None, typer.Option("--judge", metavar="EXPERT", help="Who judges, where a suite wants one.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]
+SkillsBy = Annotated[
+    str | None, typer.Option("--skills-by", metavar="EXPERT", help="Who names the skills of questions. Default: YAKE.")
+]
+Aggregators = Annotated[
+    bool, typer.Option("--aggregators", help="Also measure who finds the right one among three answers.")
+]
 Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="Sampling temperature.")]
 State = Annotated[Path | None, typer.Option("--state", metavar="DIR", help="A gateway's state folder.")]
 RedisUrl = Annotated[str | None, typer.Option("--redis-url", metavar="URL", help="Where records are, if in Redis.")]
@@ -81,7 +87,7 @@ def run(
 
         with journal(out, header) as held, bar(len(items), quiet=json) as step:
             async with asking.opened([target]) as (aim, _):
-                await drive(items, aim, held, asking.scorers(aim), concurrency=concurrency, done=step)
+                await drive(items, aim, held, asking.scorers(aim), concurrency=concurrency, done=lambda _: step())
             return summary(items, held)
 
     told({"suite": suite, "target": target, "out": str(out), **asyncio.run(work())}, json=json)
@@ -97,6 +103,8 @@ def profile(
     limit: Limit = None,
     concurrency: Concurrency = 8,
     judge: Judge = None,
+    skills_by: SkillsBy = None,
+    aggregators: Aggregators = False,
     max_tokens: MaxTokens = None,
     temperature: Temperature = 0.0,
     data: Data = None,
@@ -106,16 +114,18 @@ def profile(
     """Ask every expert of a registry a suite, score the answers, and keep the scores as outcomes to fit routers on.
 
     They go to the outcome store of the state folder, to --out as outcomes.jsonl.gz, or both. Killed, it goes on where
-    it was: the journal is beside what is written.
+    it was: the journal is beside what is written. Each question gets skill words, from which `consilium experts show`
+    makes profiles. --aggregators then asks every expert for the answer with one right and two wrong ones of the others
+    before its eyes; the next `consilium fit` lets councils choose their aggregator by it.
 
     [bold]Examples[/]
 
       consilium profile --suite pocket --registry registry/ --state var/
       consilium profile --suite gsm8k:split=train --registry registry/ --limit 500 --out outcomes/
       consilium profile --suite mine.jsonl --registry registry/ --expert qwen --state var/
+      consilium profile --suite gsm8k --registry registry/ --state var/ --skills-by qwen --aggregators
     """
-    from evals.profile import keep, measured, pairs, write
-    from evals.run import digest_of, drive, first, summary
+    from evals.profiling import Profiling
     from evals.suites import open_suite
     from experts.errors import ConfigError
     from router.records import recording
@@ -125,31 +135,13 @@ def profile(
     store = recording(asking.settings)
     if store is None and out is None:
         raise ConfigError("where do outcomes go? give --state FOLDER (a gateway's), --out PATH, or both")
+    if aggregators and store is None:
+        raise ConfigError("--aggregators: abilities are kept in a gateway's state folder; give --state FOLDER")
     samples, name = open_suite(suite, data=data), Path(suite).name.partition(":")[0].partition(".")[0]
     named = out is not None and out.name.endswith((".jsonl", ".jsonl.gz"))
     folder = out.parent if out is not None and named else out or (store.folder if store else Path())
-
-    async def work() -> dict[str, Any]:
-        from evals.journal import journal
-
-        header = {"profile": suite, "samples": digest_of(samples), "judge": judge, "fields": asking.fields}
-        async with asking.opened(expert or []) as (aim, router):
-            assert router is not None
-            experts = expert or list(router.snapshot.experts)
-            items = pairs(list(first(samples, limit)), experts)
-            with journal(folder / f"profile-{name}.jsonl", header) as held, bar(len(items), quiet=json) as step:
-                try:
-                    await drive(items, aim, held, asking.scorers(aim), concurrency=concurrency, done=step)
-                finally:
-                    rows = measured(items, held, name)
-                    if store is not None:
-                        records = store.open()
-                        await asyncio.to_thread(keep, rows, records)
-                        records.close()
-                written = write(out, rows, router.snapshot.cards) if out is not None else None
-                return {**summary(items, held), "outcomes": len(rows), "out": str(written) if written else None}
-
-    told({"suite": suite, **asyncio.run(work())}, json=json)
+    work = Profiling(asking, suite, name, samples, folder, store, out, skills_by, aggregators, concurrency, json)
+    told({"suite": suite, **asyncio.run(work.run(expert or [], limit))}, json=json)
 
 
 def ope(

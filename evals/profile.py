@@ -25,8 +25,13 @@ def pairs(samples: Sequence[Sample], experts: Sequence[str]) -> list[Item]:
     return [Item(sample, expert) for sample in samples for expert in experts]
 
 
-def measured(items: Sequence[Item], journal: Journal, suite: str) -> list[Measured]:
-    """The scored items as rows of the outcome store. An id is `suite/sample`; splits are 60/20/20 by its hash."""
+def measured(
+    items: Sequence[Item], journal: Journal, suite: str, skills: Mapping[str, tuple[str, ...]] | None = None
+) -> list[Measured]:
+    """The scored items as rows of the outcome store. An id is `suite/sample`; splits are 60/20/20 by its hash.
+
+    `skills`: the words for what each sample takes, by its id.
+    """
     rows: list[Measured] = []
     for item in items:
         score, answer = journal.scores.get(item.key), journal.answers.get(item.key)
@@ -38,6 +43,7 @@ def measured(items: Sequence[Item], journal: Journal, suite: str) -> list[Measur
                 id=name, expert=item.model, score=score.value, source="profile", time=answer.time or time(),
                 task=item.sample.task or suite, split=item.sample.split or split_of(name), text=item.sample.prompt,
                 tokens=float(answer.completion_tokens), cost_usd=answer.cost_usd, latency_ms=answer.latency_ms,
+                skills=(skills or {}).get(item.sample.id, ()),
             )
         )  # fmt: skip
     return rows
@@ -55,7 +61,7 @@ def outcome_rows(rows: Sequence[Measured]) -> list[dict[str, Any]]:
     for row in rows:
         line = queries.setdefault(row.id, {
             "id": row.id, "task": row.task, "split": row.split, "prompt": row.text, "scores": {}, "tokens": {},
-            "cost_usd": {}, "latency_ms": {},
+            "cost_usd": {}, "latency_ms": {}, **({"skills": list(row.skills)} if row.skills else {}),
         })  # fmt: skip
         line["scores"][row.expert] = row.score
         for name in ("tokens", "cost_usd", "latency_ms"):

@@ -6,7 +6,6 @@ Task labels are read when fitting and when judging, never when deciding: an esti
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter, process_time
@@ -17,17 +16,16 @@ from numpy.typing import NDArray
 
 from evals.outcomes import OutcomeSet
 from experts.errors import ConfigError
-from experts.language import Message, Query
 from experts.protocols import Encoder, Vectors
 from registry.route import Plugged, RouteManifest
 from router.composers import open_composer
 from router.decide import Chosen, Route, choose
-from router.embedding import Embedding, routing_texts
 from router.estimators import open_estimator
 from router.outcomes import CHARS_PER_TOKEN, Outcomes
 from router.plan import Estimates, Matrix, Queries
 from router.policies import open_policy
 from router.protocols import Choice, Parts
+from router.texts import weighted_texts
 from router.vectors import VectorCache
 
 BATCH = 1024
@@ -187,31 +185,10 @@ def embed(outcomes: Outcomes, encoder: Encoder, cache: VectorCache) -> Outcomes:
     return cache.embedded(outcomes, encoder)
 
 
-def queries_of(outcomes: Outcomes, encoder: Encoder | None) -> Queries:
-    """The rows as a gateway would see them arrive: a long text becomes its head and its tail before it is embedded."""
-    asked = [_query(text) for text in outcomes.texts]
-    seen = [routing_texts(query) for query in asked]
-    texts = [pieces[-1] for pieces, _ in seen]
-    if encoder is None or outcomes.vectors is None:
-        return Queries(texts, outcomes.vectors)
-    long = [row for row, (pieces, _) in enumerate(seen) if len(pieces) > 1]
-    vectors = outcomes.vectors
-    if long:
-        vectors = vectors.copy()
-        vectors[long] = asyncio.run(_embedded(encoder, [seen[row] for row in long]))
-    return Queries(texts, vectors)
-
-
-async def _embedded(encoder: Encoder, seen: Sequence[tuple[list[str], list[float]]]) -> Vectors:
-    embedding = Embedding(encoder)
-    try:
-        return np.stack(await asyncio.gather(*(embedding.embed(texts, weights) for texts, weights in seen)))
-    finally:
-        embedding.close()
-
-
-def _query(text: str) -> Query:
-    return Query("", "chat", "auto", {}, (Message("user", text),))
+def queries_of(outcomes: Outcomes) -> Queries:
+    """The rows as a gateway sees them arrive. Their vectors are those already: the ones that are fitted on are made of
+    the same pieces of a text as a query's (`router.texts`)."""
+    return Queries([weighted_texts([text])[0][-1] for text in outcomes.texts], outcomes.vectors)
 
 
 def _head(vectors: Vectors | None) -> Vectors | None:

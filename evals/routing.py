@@ -75,7 +75,7 @@ def replay(settings: Settings, progress: Progress | None = None) -> Replay:
         whole = replace(whole, name=settings.name)
     embedded = embedded_set(whole, settings, progress)
     fitted_on, test = embedded.whole.of_split(*settings.fit), embedded.whole.of_split(*settings.test)
-    queries = queries_of(test.outcomes, embedded.encoder)
+    queries = queries_of(test.outcomes)
     progress.step("comparing with the baselines")
     chosen = settings.estimators
     if chosen is None:

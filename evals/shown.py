@@ -43,6 +43,11 @@ def show(found: dict[str, Any]) -> None:
             table.add_row(escape(name), str(row["n"]), f"{row['score']:.3f}")
         table.add_section()
     console.print(table)
+    if "aggregation" in found:
+        able = ", ".join(f"{escape(name)} {score:.2f}" for name, score in found["aggregation"].items())
+        console.print(
+            f"aggregating, over {found['panels']} panels of three answers: {able or 'no panel could be made'}"
+        )
     cost = "" if found["cost_usd"] is None else f", {found['cost_usd']:.4g} USD"
     late = found["latency_ms"]
     took = f", median {late['p50']:.0f} ms, 95th percentile {late['p95']:.0f} ms" if late else ""

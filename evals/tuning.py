@@ -162,7 +162,7 @@ class _Place:
         progress.step("fitting")
         fitted = fit(train, estimator, settings.policy, encoder=found.encoder, seed=settings.seed)
         return _Place(
-            fitted, seen, found.whole.of_split(*settings.test), fitted.decide(queries_of(seen.outcomes, found.encoder)),
+            fitted, seen, found.whole.of_split(*settings.test), fitted.decide(queries_of(seen.outcomes)),
             found.encoder,
         )  # fmt: skip
 
@@ -177,7 +177,7 @@ class _Place:
 
     def judged(self, policy: Plugged, aim: float, reached: Callable[[Decisions], float]) -> Tuned:
         test = self.test
-        done = with_policy(self.fitted, policy).decide(queries_of(test.outcomes, self.encoder))
+        done = with_policy(self.fitted, policy).decide(queries_of(test.outcomes))
         chosen = test.outcomes.scores[np.arange(len(test)), done.seats]
         shares = np.bincount(done.seats, minlength=len(test.cards)) / len(test)
         return Tuned(

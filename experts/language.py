@@ -95,6 +95,21 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """One document, or a piece of one, that a retriever found. `score`: higher is better, comparable only within one
+    retriever; `retriever` and `corpus` name where it came from (a corpus may stand under several retrievers).
+    """
+
+    id: str
+    text: str = ""
+    title: str = ""
+    score: float = 0.0
+    retriever: str = ""
+    corpus: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """USD per million tokens."""
 

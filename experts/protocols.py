@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experts.language import Answer, Delta, Load, Query
+from experts.language import Answer, Delta, Load, Passage, Query
 
 if TYPE_CHECKING:
     from experts.endpoints import Endpoints
@@ -83,3 +83,53 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Shape (len(texts), dimensions), float32, unit rows. Blocking: callers on an event loop use a thread."""
         ...
+
+
+class Hits(NamedTuple):
+    """What many queries found, best first. `rows`: (n, k) int64 positions in the retriever's documents, -1 where there
+    were fewer than k; `scores`: (n, k) float32, -inf there.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Retriever(Protocol):
+    """Anything that can be searched: one corpus by one way of searching it.
+
+    `corpus` names the documents: retrievers of one corpus (dense, lexical, under an adapter) share their ids, so
+    that what they find can be merged. `encoder` is the fingerprint of the vectors that it takes, None where it takes
+    the text alone. `size` is the number of documents that a search goes through.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def corpus(self) -> str: ...
+
+    @property
+    def encoder(self) -> str | None: ...
+
+    @property
+    def size(self) -> int: ...
+
+    async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
+        """The best k passages, best first; fewer where there are fewer. `vector`: (d,), unit length.
+
+        Raises ExpertError (and only its kinds) when the retriever does not answer.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class BatchRetriever(Protocol):
+    """The batched form, for evaluation and fitting: blocking, over documents that are held here."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The documents' ids, in the order of the rows."""
+        ...
+
+    def search_many(self, texts: Sequence[str], vectors: Vectors | None, k: int) -> Hits: ...

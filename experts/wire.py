@@ -270,18 +270,3 @@ def progress_event(query_id: str, created: int, progress: Mapping[str, Any]) -> 
 def _bare_chunk(api: Api, query_id: str, model: str, created: int) -> dict[str, Any]:
     kind = "chat.completion.chunk" if api == "chat" else "text_completion"
     return {"id": query_id, "object": kind, "created": created, "model": model, "choices": []}
-
-
-def delta_texts(events: bytes) -> str:
-    """The text that a piece of a stream adds to the first choice."""
-    text: list[str] = []
-    for event in events.split(b"\n\n"):
-        start = event.find(b"{")
-        if start < 0 or not event.startswith(b"data:"):
-            continue
-        choices: list[dict[str, Any]] = orjson.loads(event[start:]).get("choices") or []
-        for choice in choices:
-            delta: dict[str, Any] = choice.get("delta") or {}
-            if choice.get("index", 0) == 0:
-                text.append(delta.get("content") or choice.get("text") or "")
-    return "".join(text)

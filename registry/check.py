@@ -11,12 +11,14 @@ from experts.errors import Problem
 from registry.documents import Document
 from registry.manifest import KeyPath, Manifest
 from registry.references import redacted
-from registry.schema import ExpertManifest, RouteManifest
+from registry.schema import ExpertManifest, RetrieverManifest, RouteManifest
 from registry.validate import Entry, Names
 from registry.wording import nearest, problems_of
 
 DEFAULT_ENCODER = "default"
 IMPLICIT_ROUTE = "auto"
+ASKED_BY_COMPOSERS = ("aggregator", "judge", "planner")
+"""Options of composers that name an expert, wherever a composer has them."""
 
 
 def check(entries: Sequence[Entry], names: Names | None, where: str) -> list[Problem]:
@@ -25,6 +27,7 @@ def check(entries: Sequence[Entry], names: Names | None, where: str) -> list[Pro
     `where` is what a problem of no single file is reported on: the registry's path.
     """
     experts = {entry.name: entry.manifest for entry in reversed(entries) if entry.kind == "expert"}
+    retrievers = {entry.name for entry in entries if entry.kind == "retriever"}
     encoders = {entry.name for entry in entries if entry.kind == "encoder"} | {DEFAULT_ENCODER}
     problems = [*_twice(entries), *_shape(entries, where)]
     for entry in entries:
@@ -33,17 +36,20 @@ def check(entries: Sequence[Entry], names: Names | None, where: str) -> list[Pro
             problems += _members(entry.document, manifest, experts)
         elif isinstance(manifest, RouteManifest):
             problems += _route(entry.document, manifest, experts, encoders)
+            problems += _retrieval(entry.document, manifest, retrievers)
             problems += _plug_ins(entry.document, manifest, names) if names is not None else []
+        elif isinstance(manifest, RetrieverManifest):
+            problems += _encoder(entry.document, manifest, manifest.encoder, encoders)
     return problems
 
 
 def _twice(entries: Iterable[Entry]) -> Iterable[Problem]:
-    """`model` names a route or an expert, so those two share one namespace; encoders have their own."""
-    seen: dict[tuple[bool, str], Entry] = {}
+    """`model` names a route or an expert, so those two share one namespace; encoders and retrievers have their own."""
+    seen: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         if not entry.name:
             continue
-        key = (entry.kind in ("expert", "route"), entry.name) if entry.kind else None
+        key = ("model" if entry.kind in ("expert", "route") else entry.kind, entry.name) if entry.kind else None
         if key is None:
             continue
         first = seen.setdefault(key, entry)
@@ -109,11 +115,25 @@ def _route(
             if name not in chosen:
                 guess = nearest(name, chosen)
                 yield _problem(document, manifest, path, f"expected one of the route's experts, got '{name}'{guess}")
-    if manifest.encoder not in encoders:
-        yield _problem(
-            document, manifest, ("encoder",),
-            f"there is no encoder '{manifest.encoder}'{nearest(manifest.encoder, encoders)}",
-        )  # fmt: skip
+    for key in ASKED_BY_COMPOSERS:
+        name = manifest.composer.options.get(key)
+        if isinstance(name, str) and name not in experts:
+            yield _problem(
+                document, manifest, ("composer", key), f"there is no expert '{name}'{nearest(name, experts)}"
+            )
+    yield from _encoder(document, manifest, manifest.encoder, encoders)
+
+
+def _encoder(document: Document, manifest: Manifest, name: str, encoders: set[str]) -> Iterable[Problem]:
+    if name not in encoders:
+        yield _problem(document, manifest, ("encoder",), f"there is no encoder '{name}'{nearest(name, encoders)}")
+
+
+def _retrieval(document: Document, manifest: RouteManifest, retrievers: set[str]) -> Iterable[Problem]:
+    for i, name in enumerate(manifest.retrieval.retrievers if manifest.retrieval is not None else ()):
+        if name not in retrievers:
+            message = f"there is no retriever '{name}'{nearest(name, retrievers)}"
+            yield _problem(document, manifest, ("retrieval", "retrievers", i), message)
 
 
 def _plug_ins(document: Document, manifest: RouteManifest, names: Names) -> Iterable[Problem]:

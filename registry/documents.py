@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import time
 from typing import Any, cast
 
 import yaml
@@ -26,11 +27,13 @@ MAX_NODES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The text of one file. `file` is what messages call it; `folder` is where its relative paths start."""
+    """The text of one file. `file` is what messages call it; `folder` is where its relative paths start; `modified` is
+    when it was last written, in seconds since 1970."""
 
     file: str
     text: str
     folder: Path
+    modified: float = field(default_factory=time, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,17 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 from typing import Any
 
 import yaml
 
 from experts.errors import ConfigError, Problem, RegistryError, UnknownModel
 from registry.documents import Document, Source, read_documents
+from registry.edited import POSTED, Edited, posted_lines
 from registry.load import SUFFIXES, Registry, parse, read_sources
 from registry.validate import Terms, read_manifest
 from registry.wording import nearest
-
-POSTED = "(new manifest)"
-"""What messages call a manifest that is not in a file yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +67,17 @@ def remove(path: Path | str, name: str, kind: str | None = None, terms: Terms | 
     with _locked(path):
         sources = _sources(path)
         document = _find(sources, name, kind)
-        text = _without(document)
+        edited = _without(document)
+        text = edited.source.text
         rest = _documents(text, document.source)
         _unharmed(document, rest, None)
         gone = not text.strip() and path.is_dir()
         after = [
-            dataclasses.replace(source, text=text) if source.file == document.source.file else source
+            edited.source if source.file == document.source.file else source
             for source in sources
             if not (gone and source.file == document.source.file)
         ]
-        registry = parse(after, terms, where=str(path))
+        registry = _valid(after, terms, path, edited)
         file = Path(document.source.file)
         if gone:
             _delete(file)
@@ -94,16 +94,25 @@ def _put(path: Path, manifest: str | Mapping[str, Any], terms: Terms, *, replaci
         kind, name = str(new.keys["kind"]), str(new.keys["name"])
         old = _find(sources, name, kind) if replacing else None
         if old is not None:
-            changed = dataclasses.replace(old.source, text=_without(old, text))
-            _unharmed(old, _documents(changed.text, changed), new)
+            edited = _without(old, text)
+            _unharmed(old, _documents(edited.source.text, old.source), new)
         else:
             _unused(sources, kind, name)
-            changed = _grown(path, sources, name, text, new)
+            edited = _grown(path, sources, name, text, new)
+        changed = edited.source
         known = any(source.file == changed.file for source in sources)
         after = [changed if source.file == changed.file else source for source in sources]
-        registry = parse(after if known else [*after, changed], _of_files(terms), where=str(path))
+        registry = _valid(after if known else [*after, changed], _of_files(terms), path, edited)
         _write(Path(changed.file), changed.text)
     return Change(kind, name, Path(changed.file), registry)
+
+
+def _valid(sources: Sequence[Source], terms: Terms, path: Path, edited: Edited) -> Registry:
+    """The registry as it is to be. Raises RegistryError, in lines of the files as they are."""
+    try:
+        return parse(sources, terms, where=str(path))
+    except RegistryError as fault:
+        raise RegistryError([edited.placed(problem) for problem in fault.problems]) from None
 
 
 def _of_files(terms: Terms) -> Terms:
@@ -176,35 +185,38 @@ def _unused(sources: Sequence[Source], kind: str, name: str) -> None:
             raise RegistryError([Problem(POSTED, 0, "name", message)])
 
 
-def _grown(path: Path, sources: Sequence[Source], name: str, text: str, new: Document) -> Source:
+def _grown(path: Path, sources: Sequence[Source], name: str, text: str, new: Document) -> Edited:
     """The file that a new manifest goes to, with it in it."""
     file = path / f"{name}.yaml" if path.is_dir() else path
     before = next((source for source in sources if source.file == str(file)), None)
     if before is None or not before.text.strip():
-        return Source(str(file), text, file.parent)
+        return Edited(Source(str(file), text, file.parent, time()), posted_lines(text))
     kept = before.text if before.text.endswith("\n") else before.text + "\n"
-    grown = dataclasses.replace(before, text=f"{kept}---\n{text}")
+    grown = dataclasses.replace(before, text=f"{kept}---\n{text}", modified=time())
     wanted = [document.data for document in _documents(before.text, before)]
     if [document.data for document in _documents(grown.text, grown)] != [*wanted, new.data]:
         raise _by_hand(before)
-    return grown
+    return Edited(grown, [*range(1, len(kept.splitlines()) + 1), -1, *posted_lines(text)])
 
 
-def _without(document: Document, instead: str | None = None) -> str:
-    """The file's text with one document's lines taken out, or others put in their place; comments around it stay."""
+def _without(document: Document, instead: str | None = None) -> Edited:
+    """The file with one document's lines taken out, or others put in their place; comments around it stay."""
     lines = document.source.text.splitlines(keepends=True)
-    start, end = document.first - 1, document.last
+    before, after = list(range(document.first - 1)), list(range(document.last, len(lines)))
     if instead is not None:
-        return "".join([*lines[:start], instead if instead.endswith("\n") else instead + "\n", *lines[end:]])
+        new = instead if instead.endswith("\n") else instead + "\n"
+        text = "".join([*(lines[i] for i in before), new, *(lines[i] for i in after)])
+        origin = [*(i + 1 for i in before), *posted_lines(new), *(i + 1 for i in after)]
+        return Edited(dataclasses.replace(document.source, text=text, modified=time()), origin)
     if document.marker is not None:
-        before, after = lines[: document.marker - 1], lines[end:]
+        before = before[: document.marker - 1]
     else:
-        before, after = lines[:start], lines[end:]
-        marker = next((i for i, line in enumerate(after) if line.rstrip() == "---"), None)
-        if marker is not None:
-            after = after[:marker] + after[marker + 1 :]
-    text = "".join(before + after)
-    return text if text.strip().strip("-").strip() else ""
+        marker = next((i for i in after if lines[i].rstrip() == "---"), None)
+        after = [i for i in after if i != marker]
+    text = "".join(lines[i] for i in before + after)
+    text = text if text.strip().strip("-").strip() else ""
+    source = dataclasses.replace(document.source, text=text, modified=time())
+    return Edited(source, [i + 1 for i in before + after])
 
 
 def _unharmed(document: Document, rest: Sequence[Document], new: Document | None) -> None:

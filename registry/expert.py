@@ -7,18 +7,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from experts.language import Card
 from experts.language import Price as CardPrice
 from registry.manifest import (
     Amount,
     Count,
-    KeyPath,
-    Manifest,
     Name,
     Positive,
-    Reference,
+    ProvidedManifest,
     SecretWord,
     Section,
     Text,
@@ -88,11 +86,8 @@ class Serve(Section, frozen=True):
         return str((context.get("folder", Path()) / Path(value).expanduser()).resolve())
 
 
-class ExpertManifest(Manifest, frozen=True):
-    """Anything that can be asked. A provider's own keys are written flat beside these.
-
-    `options` holds the provider's keys, as an instance of its module's `Options`.
-    """
+class ExpertManifest(ProvidedManifest, frozen=True):
+    """Anything that can be asked. A provider's own keys are written flat beside these."""
 
     provided: ClassVar[bool] = True
     placeholders: ClassVar[Mapping[str, Any]] = MappingProxyType({"provider": "?"})
@@ -128,17 +123,6 @@ class ExpertManifest(Manifest, frozen=True):
     labels: dict[str, Word] = Field(
         default_factory=dict[str, str], description="Free labels, for a route's `experts: {labels: …}`."
     )
-    _options: BaseModel = PrivateAttr()
-
-    @property
-    def options(self) -> BaseModel:
-        return self._options
-
-    def bound(self, references: Mapping[KeyPath, Reference], options: BaseModel | None) -> None:
-        if options is None:
-            raise TypeError(f"expert {self.name}: the provider's options are missing")
-        super().bound(references, None)
-        self._options = options  # pyright: ignore[reportAttributeAccessIssue]
 
     def card(self) -> Card:
         """What a routing decision may know of it."""

@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import time
 from types import MappingProxyType
 
 from experts.errors import Problem, RegistryError
@@ -18,7 +19,7 @@ from experts.language import Card
 from registry.check import DEFAULT_ENCODER, IMPLICIT_ROUTE, check
 from registry.documents import MAX_BYTES, Document, Source, read_documents
 from registry.providers import Providers, discover
-from registry.schema import EncoderManifest, ExpertManifest, Manifest, RouteManifest, Selection
+from registry.schema import EncoderManifest, ExpertManifest, Manifest, RetrieverManifest, RouteManifest, Selection
 from registry.validate import Entry, Names, Terms, read_manifest
 
 SUFFIXES = (".yaml", ".yml")
@@ -32,7 +33,8 @@ class Registry:
 
     `version` is a short hash of what the manifests say (references unresolved, so that no secret goes into it);
     comments, layout and the division into files do not change it. `encoders` always has `default`; `routes` has
-    `auto` over all experts where the files declare no route.
+    `auto` over all experts where the files declare no route. `sources` and `written` tell of each kind and name where
+    it is declared, and when that file was last written (seconds since 1970).
     """
 
     experts: Mapping[str, ExpertManifest]
@@ -41,25 +43,29 @@ class Registry:
     version: str
     files: tuple[str, ...]
     sources: Mapping[tuple[str, str], str]
+    written: Mapping[tuple[str, str], float] = field(compare=False)
+    retrievers: Mapping[str, RetrieverManifest] = field(default_factory=dict[str, RetrieverManifest])
 
     def card(self, name: str) -> Card:
         """What a routing decision may know of an expert. Raises KeyError for a name that is none."""
         return self.experts[name].card()
 
-    def experts_of(self, route: str) -> tuple[str, ...]:
-        """The names of a route's experts, in order. Raises KeyError for a name that is no route."""
-        return self.routes[route].experts.of(self.experts)
-
-    def find(self, name: str) -> ExpertManifest | RouteManifest | EncoderManifest | None:
-        """The expert or route of this name, or else the encoder."""
-        return self.experts.get(name) or self.routes.get(name) or self.encoders.get(name)
+    def find(self, name: str) -> ExpertManifest | RouteManifest | RetrieverManifest | EncoderManifest | None:
+        """The expert or route of this name, or else the retriever, or the encoder."""
+        found = self.experts.get(name) or self.routes.get(name)
+        return found or self.retrievers.get(name) or self.encoders.get(name)
 
     def manifests(self) -> tuple[Manifest, ...]:
-        return (*self.experts.values(), *self.routes.values(), *self.encoders.values())
+        return (*self.experts.values(), *self.routes.values(), *self.retrievers.values(), *self.encoders.values())
+
+    def since(self, kind: str, name: str) -> int:
+        """When what declares it was last written, in seconds since 1970; of what exists without being declared, when
+        the newest file was."""
+        return int(self.written.get((kind, name)) or max(self.written.values(), default=0.0))
 
     def source(self, name: str) -> str:
-        """`file:line` of what declares an expert, route or encoder; empty for what exists without being declared."""
-        kinds = ("expert", "route", "encoder")
+        """`file:line` of what declares something of this name; empty for what exists without being declared."""
+        kinds = ("expert", "route", "retriever", "encoder")
         return next((self.sources[kind, name] for kind in kinds if (kind, name) in self.sources), "")
 
 
@@ -137,7 +143,7 @@ def read_sources(path: Path) -> tuple[list[Source], list[Problem]]:
         if isinstance(text, Problem):
             problems.append(text)
         elif text is not None:
-            sources.append(Source(str(file), text, file.parent))
+            sources.append(Source(str(file), text, file.parent, _modified(file)))
     return sources, problems
 
 
@@ -147,6 +153,14 @@ def registry_files(folder: Path) -> list[Path]:
     return sorted(
         file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )  # fmt: skip
+
+
+def _modified(file: Path) -> float:
+    """When it was last written; now, for one that went away meanwhile."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return time()
 
 
 def _text(file: Path) -> str | Problem | None:
@@ -171,7 +185,9 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
     experts: dict[str, ExpertManifest] = {}
     routes: dict[str, RouteManifest] = {}
     encoders: dict[str, EncoderManifest] = {}
+    retrievers: dict[str, RetrieverManifest] = {}
     sources: dict[tuple[str, str], str] = {}
+    written: dict[tuple[str, str], float] = {}
     documents: list[Document] = []
     for entry in entries:
         match entry.manifest:
@@ -181,9 +197,12 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
                 routes[route.name] = route
             case EncoderManifest() as encoder:
                 encoders[encoder.name] = encoder
+            case RetrieverManifest() as retriever:
+                retrievers[retriever.name] = retriever
             case _:
                 raise TypeError(f"{entry.document.source.file}: kind {entry.kind} has no place in Registry")
         sources[entry.kind, entry.name] = f"{entry.document.source.file}:{entry.document.first}"
+        written[entry.kind, entry.name] = entry.document.source.modified
         documents.append(entry.document)
     if not routes:
         routes[IMPLICIT_ROUTE] = RouteManifest(
@@ -192,7 +211,7 @@ def _registry(entries: Iterable[Entry], files: tuple[str, ...]) -> Registry:
     encoders.setdefault(DEFAULT_ENCODER, EncoderManifest(name=DEFAULT_ENCODER))  # pyright: ignore[reportCallIssue]
     return Registry(
         MappingProxyType(experts), MappingProxyType(routes), MappingProxyType(encoders), _version(documents), files,
-        MappingProxyType(sources),
+        MappingProxyType(sources), MappingProxyType(written), MappingProxyType(retrievers),
     )  # fmt: skip
 
 

@@ -100,3 +100,19 @@ class Manifest(Section, frozen=True):
         self.remember(references)
         if options is not None:
             raise TypeError(f"a manifest of kind {self.kind} has no provider options")
+
+
+class ProvidedManifest(Manifest, frozen=True):
+    """A manifest whose provider has keys of its own: `options` holds them, an instance of its module's `Options`."""
+
+    _options: BaseModel = PrivateAttr()
+
+    @property
+    def options(self) -> BaseModel:
+        return self._options
+
+    def bound(self, references: Mapping[KeyPath, Reference], options: BaseModel | None) -> None:
+        if options is None:
+            raise TypeError(f"{self.kind} {self.name}: the provider's options are missing")
+        self.remember(references)
+        self._options = options  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,10 +12,11 @@ from pydantic import BaseModel
 from experts import kinds
 from experts.errors import ConfigError
 from experts.plugins import own
+from experts.retrieval import kinds as retriever_kinds
 
 Import = Callable[[], ModuleType]
 
-PLACES: Mapping[str, ModuleType] = MappingProxyType({"expert": kinds})
+PLACES: Mapping[str, ModuleType] = MappingProxyType({"expert": kinds, "retriever": retriever_kinds})
 """For each kind of manifest that has providers, the package that finds them: `names()` and `module(name)`."""
 
 

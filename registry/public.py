@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from registry.expert import ExpertManifest
-from registry.manifest import Manifest
+from registry.manifest import Manifest, ProvidedManifest
 from registry.references import redacted
 from registry.wording import sounds_secret, without_userinfo
 
@@ -19,7 +18,7 @@ def public(manifest: Manifest) -> dict[str, Any]:
     user and password of a URL as `***`.
     """
     said = manifest.model_dump(mode="json", exclude_none=True)
-    if isinstance(manifest, ExpertManifest):
+    if isinstance(manifest, ProvidedManifest):
         said |= manifest.options.model_dump(mode="json", exclude_none=True)
     for path, reference in manifest.references.items():
         _put(said, path, reference.text)

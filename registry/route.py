@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from registry.expert import ExpertManifest
-from registry.manifest import Count, Manifest, Name, Positive, Section, Text, Word
+from registry.manifest import Amount, Count, Manifest, Name, Positive, Section, Text, Word
 
 
 class Plugged(Section, frozen=True):
@@ -99,6 +108,51 @@ class Budget(Section, frozen=True):
     ms: Positive | None = Field(None, description="Milliseconds from the request's arrival to the answer's end.")
 
 
+class Retrieval(Section, frozen=True):
+    """Passages that are looked up before an expert is asked, and when that is worth their price."""
+
+    retrievers: tuple[Name, ...] = Field(
+        min_length=1, description="Retrievers that are searched; what they find is merged."
+    )
+    passages: Count = Field(3, le=50, description="Passages that go into the prompt, at most.")
+    gate: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="`auto` looks up where the answer is expected to gain more than the passages cost: by `outcomes`, "
+        "or else where the chosen expert's expected quality is below `confidence`.",
+    )
+    outcomes: Text | None = Field(
+        None,
+        description="What the gate is fitted on: a JSONL file of `query`, `without` and `with`, the scores (0 to 1) of "
+        "answers without and with passages. Relative to this file.",
+    )
+    confidence: float = Field(
+        0.7, ge=0, le=1, description="Without `outcomes`: the expected quality from which no passage is looked up."
+    )
+    price: Amount = Field(
+        0.02, description="What a thousand tokens of passages must gain, in score from 0 to 1, to be looked up."
+    )
+    max_tokens: Count = Field(1500, description="Most tokens of passages in a prompt, at four characters a token.")
+    timeout_ms: Positive = Field(1000.0, description="How long an answer waits for its passages.")
+    template: Text | None = Field(
+        None, description="The question with its sources: a text that holds `{sources}` and `{question}`."
+    )
+
+    @field_validator("outcomes")
+    @classmethod
+    def _from_the_manifest(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        context: Mapping[str, Path] = info.context or {}
+        return str((context.get("folder", Path()) / Path(value).expanduser()).resolve())
+
+    @field_validator("template")
+    @classmethod
+    def _both_places(cls, value: str | None) -> str | None:
+        if value is not None and ("{sources}" not in value or "{question}" not in value):
+            raise ValueError("expected {sources} and {question} in the text")
+        return value
+
+
 Spares = Annotated[int, Field(ge=0, le=16)] | tuple[Name, ...]
 
 
@@ -138,6 +192,9 @@ class RouteManifest(Manifest, frozen=True):
     budget: Budget = Field(
         Budget(calls=None, tokens=None, usd=None, ms=None),
         description="What one request may take, over all of its calls; a caller can only tighten it.",
+    )
+    retrieval: Retrieval | None = Field(
+        None, description="Passages for the answer, and when they are looked up. Default: none ever."
     )
     spares: Spares = Field(
         2, description="Who is tried when the chosen expert fails: how many next-best ones, or their names in order."

@@ -12,13 +12,14 @@ from types import MappingProxyType
 from registry.encoder import EncoderManifest, Runtime
 from registry.expert import ExpertManifest, Limits, Modality, Price, Serve, Timeouts
 from registry.manifest import NAME_PATTERN, Manifest
-from registry.route import Plugged, RouteManifest, Selection
+from registry.retriever import RetrieverManifest
+from registry.route import Plugged, Retrieval, RouteManifest, Selection
 
 KINDS: Mapping[str, type[Manifest]] = MappingProxyType(
-    {"expert": ExpertManifest, "route": RouteManifest, "encoder": EncoderManifest}
+    {"expert": ExpertManifest, "route": RouteManifest, "encoder": EncoderManifest, "retriever": RetrieverManifest}
 )
 
 __all__ = [
     "KINDS", "NAME_PATTERN", "EncoderManifest", "ExpertManifest", "Limits", "Manifest", "Modality", "Plugged",
-    "Price", "RouteManifest", "Runtime", "Selection", "Serve", "Timeouts",
+    "Price", "Retrieval", "RetrieverManifest", "RouteManifest", "Runtime", "Selection", "Serve", "Timeouts",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
     FOLDER/current              the name of a version
     FOLDER/v0003/artifact.json  what was fitted, on what, for which experts and encoder, how it did, a hash of each file
-    FOLDER/v0003/ROUTE/…        what the route's estimator saved
+    FOLDER/v0003/ROUTE/…        what the route's estimator saved; in `before`, the one that its choices hold to
 
 A version is written beside the others and renamed into its place; the pointer is a file that is replaced. Whoever is
 killed on the way leaves the old version in force. Versions are never changed, so rolling back is pointing back.
@@ -19,31 +19,35 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
-import numpy as np
 
 from experts.errors import ConfigError, ConsiliumError
 from experts.language import Card
 from experts.protocols import Encoder
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
-from router.plan import Estimates, Queries
 from router.protocols import Estimator, Parts
+from router.selected import Selected
+from router.stability import Incumbent
 from router.telemetry import Log
+from router.worth import NOTHING_FITTED, Composing
 
 FORMAT = 1
 CURRENT = "current"
 MANIFEST = "artifact.json"
+BEFORE = "before"
 LOOK_S = 0.5
 
 
 class FittedRoute(msgspec.Struct, frozen=True):
     """One route's estimator: its name and options, its experts in the order of its columns, the fingerprint of the
     encoder it was fitted under (empty where it needs none), mean scores and counts of outcomes by expert, and how it
-    did on rows that it was not fitted on."""
+    did on rows that it was not fitted on. `incumbent` names the experts of the estimator before it, where its choices
+    hold to that one's; `abilities` to aggregate, by expert, of those that were measured; `composing`: see
+    `router.worth.Composing`, None where no answers were recorded."""
 
     estimator: str
     options: dict[str, Any]
@@ -53,6 +57,17 @@ class FittedRoute(msgspec.Struct, frozen=True):
     outcomes: dict[str, int]
     rows: int
     metrics: dict[str, Any]
+    incumbent: list[str] = []
+    abilities: dict[str, float] = {}
+    composing: dict[str, Any] | None = None
+
+
+class Fit(NamedTuple):
+    """One route, ready to be written."""
+
+    made: FittedRoute
+    estimator: Estimator
+    incumbent: Incumbent | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -76,6 +91,24 @@ class Artifact:
     @property
     def version(self) -> str:
         return self.folder.name
+
+    def abilities(self, route: str, experts: Sequence[str]) -> dict[str, float]:
+        """Measured abilities to aggregate, of these experts."""
+        found = self.manifest.routes[route].abilities if route in self.manifest.routes else {}
+        return {name: found[name] for name in experts if name in found}
+
+    def composing(self, route: str, experts: Sequence[str]) -> Composing:
+        """What was fitted for compositions of the route. Raises ConfigError for what this version cannot read."""
+        fitted = self.manifest.routes.get(route)
+        if fitted is None:
+            return NOTHING_FITTED
+        able = self.abilities(route, experts)
+        if fitted.composing is None:
+            return NOTHING_FITTED.with_abilities(able)
+        try:
+            return Composing.from_json(fitted.composing, able)
+        except (KeyError, TypeError, ValueError) as fault:
+            raise ConfigError(f"artifact {self.version}: route {route}: composing cannot be read: {fault!r}") from fault
 
     def estimator(
         self, route: str, asked: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None,
@@ -101,11 +134,7 @@ class Artifact:
                 f"artifact {self.version}: route {route} was fitted on vectors of {fitted.encoder!r}, and its encoder "
                 f"is {fingerprint!r}; run `consilium fit` again"
             )
-        estimator = open_estimator(*asked, Parts(encoder))
-        try:
-            estimator.load(self.folder / _folder_of(route))
-        except (OSError, KeyError, ValueError, TypeError) as fault:
-            raise ConfigError(f"artifact {self.version}: route {route}: cannot be loaded: {fault!r}") from fault
+        estimator = self._loaded(route, fitted, encoder)
         columns = list(fitted.experts)
         for card in cards:
             if card.name not in columns:
@@ -114,65 +143,51 @@ class Artifact:
         names = [card.name for card in cards]
         return estimator if columns == names else Selected(estimator, tuple(columns), tuple(names), fitted.means)
 
+    def incumbent(self, route: str, cards: Sequence[Card], encoder: Encoder | None) -> Incumbent | None:
+        """What the route's choices hold to; of a route with experts that came after the fit, the fit itself."""
+        fitted = self.manifest.routes[route]
+        if not {card.name for card in cards} <= set(fitted.experts):
+            return self.in_force(route, encoder)
+        if not fitted.incumbent:
+            return None
+        return Incumbent(self._loaded(route, fitted, encoder, BEFORE), tuple(fitted.incumbent))
 
-class Selected:
-    """Another estimator's columns, chosen and ordered: an artifact may know experts that a route no longer has."""
+    def in_force(self, route: str, encoder: Encoder | None) -> Incumbent | None:
+        """The route's own estimator, to hold the next one to, and what it holds to itself; None where there is none, or
+        it is of other vectors."""
+        fitted = self.manifest.routes.get(route)
+        if fitted is None or fitted.encoder != (encoder.fingerprint if encoder else ""):
+            return None
+        before = None
+        if fitted.incumbent:
+            before = Incumbent(self._loaded(route, fitted, encoder, BEFORE), tuple(fitted.incumbent))
+        return Incumbent(self._loaded(route, fitted, encoder), tuple(fitted.experts), before)
 
-    def __init__(
-        self, estimator: Estimator, columns: tuple[str, ...], names: tuple[str, ...], means: Mapping[str, float]
-    ) -> None:
-        self._estimator = estimator
-        self._names = names
-        self._order = np.array([columns.index(name) for name in names])
-        measured = {name: means[name] for name in names if name in means}
-        self._best = names.index(max(measured, key=measured.__getitem__)) if measured else -1
-
-    @property
-    def uses_vectors(self) -> bool:
-        return self._estimator.uses_vectors
-
-    def estimate(self, queries: Queries) -> Estimates:
-        found = self._estimator.estimate(queries)
-        default = found.experts[found.default] if found.default >= 0 else ""
-        return Estimates(
-            self._names, found.quality[:, self._order], found.uncertainty[:, self._order],
-            found.tokens[:, self._order], found.latency_ms[:, self._order],
-            self._names.index(default) if default in self._names else self._best, found.notes,
-            tuple(found.margins[i] for i in self._order) if found.margins and default in self._names else (),
-        )  # fmt: skip
-
-    def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
-        self._estimator.fit(cards, outcomes)
-        self._order, self._names = np.arange(len(cards)), tuple(card.name for card in cards)
-
-    def update(self, outcomes: Outcomes) -> None:
-        self._estimator.update(outcomes)
-
-    def add(self, card: Card, outcomes: Outcomes) -> None:
-        self._estimator.add(card, outcomes)
-        self._names, self._order = (*self._names, card.name), np.append(self._order, self._order.max() + 1)
-
-    def save(self, folder: Path) -> None:
-        self._estimator.save(folder)
-
-    def load(self, folder: Path) -> None:
-        self._estimator.load(folder)
+    def _loaded(self, route: str, fitted: FittedRoute, encoder: Encoder | None, below: str = "") -> Estimator:
+        estimator = open_estimator(fitted.estimator, fitted.options, Parts(encoder))
+        try:
+            estimator.load(self.folder / _folder_of(route) / below)
+        except (OSError, KeyError, ValueError, TypeError) as fault:
+            raise ConfigError(f"artifact {self.version}: route {route}: cannot be loaded: {fault!r}") from fault
+        return estimator
 
 
 def write(
-    root: Path, routes: Mapping[str, tuple[FittedRoute, Estimator]], *, registry_version: str,
+    root: Path, routes: Mapping[str, Fit], *, registry_version: str,
     sources: Sequence[dict[str, Any]],
 ) -> Artifact:  # fmt: skip
     """A new version, on disk whole; `point` puts it in force."""
     root.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=root, prefix=".writing-"))
     try:
-        for name, (_, estimator) in routes.items():
-            estimator.save(work / _folder_of(name))
+        for name, fit in routes.items():
+            fit.estimator.save(work / _folder_of(name))
+            if fit.incumbent is not None:
+                fit.incumbent.estimator.save(work / _folder_of(name) / BEFORE)
         files = {str(path.relative_to(work)): _hash_of(path) for path in sorted(work.rglob("*")) if path.is_file()}
         manifest = Manifest(
             FORMAT, datetime.now(UTC).isoformat(timespec="seconds"), registry_version,
-            {name: fitted for name, (fitted, _) in routes.items()}, list(sources), files,
+            {name: fit.made for name, fit in routes.items()}, list(sources), files,
         )  # fmt: skip
         (work / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         work.chmod(0o755)

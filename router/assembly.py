@@ -22,20 +22,24 @@ from experts.protocols import Encoder, Expert, Parts, Timeouts
 from experts.retrieval.encoders import open_encoder
 from experts.transport import Transport
 from registry.load import Registry
-from registry.schema import ExpertManifest, Limits, RouteManifest
+from registry.schema import EncoderManifest, ExpertManifest, Limits, RouteManifest
 from router.artifact import Artifact
 from router.budget import allowance_of
 from router.composers import names as composer_names
 from router.composers import open_composer
-from router.decide import Route
+from router.decide import WORTH, Learned, Route
 from router.embedding import Embedding
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
+from router.passages import Searchable
 from router.plan import Estimates, Plan, Seat
 from router.policies import open_policy
 from router.protocols import Composer, Estimator, Policy, Situation
 from router.protocols import Parts as EstimatorParts
+from router.retrievers import Searched, build_lookup, build_retrievers, close_others
+from router.stability import Incumbent
 from router.vectors import VectorCache
+from router.worth import NOTHING_FITTED, Composing
 
 PRESETS = ("cheap", "balanced", "best")
 
@@ -64,10 +68,19 @@ class Snapshot:
     embeddings: Mapping[str, Embedding]
     direct: Mapping[str, Plan]
     composers: Mapping[str, Composer]
+    retrievers: Mapping[str, Searchable] = field(default_factory=dict[str, Searchable])
 
     def composers_of(self, route: str) -> Mapping[str, Composer]:
         """By name, with the route's own options for its own; of no route where `route` is empty."""
         return self.routes[route].composers if route else self.composers
+
+    def abilities_of(self, route: str) -> Mapping[str, float]:
+        """How well the route's experts aggregate, of those that were measured; empty of no route."""
+        return self.routes[route].abilities if route else {}
+
+    def composing_of(self, route: str) -> Composing:
+        """What was fitted for the route's compositions."""
+        return self.routes[route].composing if route else NOTHING_FITTED
 
 
 @dataclass(slots=True)
@@ -80,6 +93,8 @@ class _Fitted:
     fingerprint: str
     artifact: Artifact | None
     estimator: Estimator
+    learned: Learned
+    incumbent: Incumbent | None
 
 
 @dataclass(slots=True)
@@ -107,8 +122,9 @@ class Assembly:
     composers: Mapping[str, Composer] = field(default_factory=default_composers)
     _epoch: int = 0
     _built: dict[str, _Built] = field(default_factory=dict[str, _Built])
-    _encoders: dict[tuple[str, str], tuple[Encoder, Embedding]] = field(
-        default_factory=dict[tuple[str, str], tuple[Encoder, Embedding]]
+    _searched: dict[str, Searched] = field(default_factory=dict[str, Searched])
+    _encoders: dict[tuple[str, str, str], tuple[Encoder, Embedding]] = field(
+        default_factory=dict[tuple[str, str, str], tuple[Encoder, Embedding]]
     )
     _fitted: dict[str, _Fitted] = field(default_factory=dict[str, _Fitted])
 
@@ -120,25 +136,30 @@ class Assembly:
         problems: list[Problem] = []
         self._epoch += 1
         built = self._build_experts(registry, problems)
+        searched = await build_retrievers(registry, self._searched, self.transport, self._encoder, problems)
+        sources = {name: item.source for name, item in searched.items()}
         cards = {name: registry.card(name) for name in registry.experts}
         experts = {name: item.expert for name, item in built.items()}
         routes: dict[str, Route] = {}
         if not problems:
             for name, manifest in registry.routes.items():
                 try:
-                    routes[name] = await self._route(registry, manifest, cards, experts)
+                    routes[name] = await self._route(registry, manifest, cards, experts, sources)
                 except (ConfigError, ValueError) as fault:
                     problems.append(Problem(registry.source(name), 0, f"route {name}", str(fault)))
         if problems:
             for name, item in built.items():
                 if self._built.get(name) is not item:
                     await item.expert.close()
+            await close_others(searched, self._searched)
             raise RegistryError(problems)
         await self._retire(built, routes)
+        before, self._searched = self._searched, searched
+        await close_others(before, searched)
         return Snapshot(
             registry, registry.version, experts, cards, {n: m.limits for n, m in registry.experts.items()}, routes,
             {name: pair[1] for name, pair in self._encoders_of(registry, routes).items()},
-            {name: _direct(name, registry.version) for name in experts}, self.composers,
+            {name: _direct(name, registry.version) for name in experts}, self.composers, sources,
         )  # fmt: skip
 
     async def build_on(self, artifact: Artifact, registry: Registry) -> Snapshot:
@@ -157,6 +178,8 @@ class Assembly:
         for item in self._built.values():
             await item.expert.close()
         self._built.clear()
+        await close_others(self._searched, {})
+        self._searched.clear()
         for _, embedding in self._encoders.values():
             embedding.close()
         self._encoders.clear()
@@ -188,29 +211,34 @@ class Assembly:
         self._fitted = {name: item for name, item in self._fitted.items() if name in routes}
 
     async def _route(
-        self, registry: Registry, manifest: RouteManifest, cards: Mapping[str, Card], experts: Mapping[str, Expert]
-    ) -> Route:
+        self, registry: Registry, manifest: RouteManifest, cards: Mapping[str, Card], experts: Mapping[str, Expert],
+        sources: Mapping[str, Searchable],
+    ) -> Route:  # fmt: skip
         names = manifest.experts.of(registry.experts)
         own = tuple(cards[name] for name in names)
-        estimator, embedding = None, None
+        fitted, embedding = None, None
         if len(names) > 1:
-            estimator, embedding = await self._estimator(registry, manifest, own)
+            fitted, embedding = await self._estimator(registry, manifest, own)
         composer = open_composer(manifest.composer.name, manifest.composer.options)
         return Route(
             name=manifest.name, cards=own, experts=tuple(experts[name] for name in names),
             limits=tuple(registry.experts[name].limits.concurrency for name in names),
-            estimator=estimator, embedding=embedding,
+            estimator=fitted.estimator if fitted else None, embedding=embedding,
             policies=_policies(manifest, names), policy_name=manifest.policy.name,
             composer=composer,
             composer_name=manifest.composer.name, composers={**self.composers, manifest.composer.name: composer},
             default=names.index(manifest.default) if manifest.default else -1, spares=manifest.spares,
             version=registry.version, allowance=allowance_of(manifest.budget.model_dump()),
             epoch=self._epoch, explore=manifest.explore,
+            learned=fitted.learned if fitted else Learned(), incumbent=fitted.incumbent if fitted else None,
+            abilities=self.artifact.abilities(manifest.name, names) if self.artifact is not None else {},
+            composing=self.artifact.composing(manifest.name, names) if self.artifact is not None else NOTHING_FITTED,
+            lookup=await build_lookup(registry, manifest, sources, self._encoder),
         )  # fmt: skip
 
     async def _estimator(
         self, registry: Registry, manifest: RouteManifest, cards: tuple[Card, ...]
-    ) -> tuple[Estimator, Embedding | None]:
+    ) -> tuple[_Fitted, Embedding | None]:
         options = (manifest.estimator.name, manifest.estimator.options)
         uses_vectors = open_estimator(*options, EstimatorParts()).uses_vectors
         encoder, embedding = await self._encoder(registry, manifest.encoder) if uses_vectors else (None, None)
@@ -218,21 +246,22 @@ class Assembly:
         known = self._fitted.get(manifest.name)
         same = known is not None and (known.options, known.cards, known.fingerprint) == (options, cards, fingerprint)
         if known is None or not same or known.outcomes is not self.outcomes or known.artifact is not self.artifact:
-            estimator = await asyncio.to_thread(self._fitted_for, manifest.name, options, cards, encoder)
+            found = await asyncio.to_thread(self._fitted_for, manifest.name, options, cards, encoder)
             known = self._fitted[manifest.name] = _Fitted(
-                options, cards, self.outcomes, fingerprint, self.artifact, estimator
+                options, cards, self.outcomes, fingerprint, self.artifact, *found
             )
-        return known.estimator, embedding
+        return known, embedding
 
     def _fitted_for(
         self, route: str, options: tuple[str, Mapping[str, Any]], cards: Sequence[Card], encoder: Encoder | None
-    ) -> Estimator:
+    ) -> tuple[Estimator, Learned, Incumbent | None]:
         everyone = [card.name for card in cards]
 
         def measured(*names: str) -> Outcomes:
             outcomes = (self.outcomes or Outcomes.empty(everyone)).measured_for(names, everyone)
             return self.vectors.embedded(outcomes, encoder) if encoder is not None and len(outcomes) else outcomes
 
+        refused = ""
         if self.artifact is not None:
             try:
                 found = self.artifact.estimator(route, options, cards, encoder, measured)
@@ -240,27 +269,35 @@ class Assembly:
                 if self.refused is None:
                     raise
                 self.refused(fault.message)
-                found = None
+                found, refused = None, fault.message
             if found is not None:
-                return found
+                before = self.artifact.incumbent(route, cards, encoder)
+                return found, Learned("artifact", self.artifact.version), before
         estimator = open_estimator(*options, EstimatorParts(encoder))
-        estimator.fit(cards, measured(*everyone))
-        return estimator
+        known = measured(*everyone)
+        estimator.fit(cards, known)
+        return estimator, Learned("outcomes" if len(known) else "prior", rows=len(known), refused=refused), None
 
     async def _encoder(self, registry: Registry, name: str) -> tuple[Encoder, Embedding]:
         manifest = registry.encoders[name]
-        key = (manifest.model, manifest.runtime)
+        key = _encoder_key(manifest)
         if key not in self._encoders:
+            secret = manifest.api_key.get_secret_value() if manifest.api_key else ""
             encoder = await asyncio.to_thread(
-                open_encoder, manifest.model, manifest.runtime, threads=self.encoder_threads
-            )
+                open_encoder, manifest.model, manifest.runtime, threads=self.encoder_threads, url=manifest.url,
+                api_key=secret,
+            )  # fmt: skip
             self._encoders[key] = (encoder, Embedding(encoder, cache_size=self.embedding_cache))
         return self._encoders[key]
 
     def _encoders_of(self, registry: Registry, routes: Mapping[str, Route]) -> dict[str, tuple[Encoder, Embedding]]:
         """Encoders by the names under which the registry knows them, of those that are loaded."""
-        keyed = {name: (manifest.model, manifest.runtime) for name, manifest in registry.encoders.items()}
+        keyed = {name: _encoder_key(manifest) for name, manifest in registry.encoders.items()}
         return {name: self._encoders[key] for name, key in keyed.items() if key in self._encoders}
+
+
+def _encoder_key(manifest: EncoderManifest) -> tuple[str, str, str]:
+    return manifest.model, manifest.runtime, manifest.url
 
 
 def _same_client(old: ExpertManifest, new: ExpertManifest) -> bool:
@@ -279,7 +316,8 @@ def _policies(manifest: RouteManifest, names: Sequence[str]) -> dict[str, Policy
     level = np.full((1, len(names)), 0.5, np.float32)
     nothing = Estimates(tuple(names), level, level, level, level)
     policy.decide(nothing, Situation(level * 0, level[0] * 0, np.ones(level.shape, bool)))
-    return {"": policy, **presets}
+    worth = policy if own.name == WORTH else open_policy(WORTH, {})
+    return {"": policy, **presets, WORTH: worth}
 
 
 def _direct(name: str, version: str) -> Plan:

@@ -6,13 +6,18 @@ Sources: FrugalGPT (arXiv 2305.05176) for a small scorer of (query, answer) that
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Mapping
 from math import exp
 from typing import Any, NamedTuple
+from warnings import catch_warnings
 
 import orjson
 
 from experts.language import Answer
+
+_CODE = re.compile(r"```(?:python|py)\n(.*?)```", re.DOTALL)
 
 
 class Evidence(NamedTuple):
@@ -24,6 +29,19 @@ class Evidence(NamedTuple):
     prior: float | None = None
     tokens: float = 0.0
     weak: bool = False
+
+
+def flaw(text: str) -> str:
+    """What a text shows by itself to be wrong with it; empty where nothing is."""
+    if not text.strip():
+        return "it says nothing"
+    for code in _CODE.findall(text):
+        try:
+            with catch_warnings(action="ignore"):
+                ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
+            return f"its code does not parse: {fault}"
+    return ""
 
 
 def mean_logprob(answer: Answer) -> float | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from time import monotonic, perf_counter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,42 @@ from experts.language import Card, Load, Query
 from experts.protocols import Expert
 from router.budget import UNLIMITED, Allowance
 from router.embedding import Embedding
+from router.passages import Lookup
 from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
 from router.protocols import Choice, Composer, Estimator, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
+from router.stability import Incumbent
 from router.texts import Vector, routing_texts
+from router.worth import NOTHING_FITTED, Composing
 
 LOAD_STEPS = 4
 LOAD_FRESH_S = 0.05
+WORTH = "worth"
+"""The preset under which a request weighs compositions, whatever the route's own policy."""
+
+
+class Learned(NamedTuple):
+    """Where a route's estimator got what it knows: a fitted `artifact` (its version), `outcomes` that it was fitted on
+    when the router was built (how many queries), or nothing but the manifests: the `prior`. `refused` says why an
+    artifact that is there is not used."""
+
+    source: Literal["artifact", "outcomes", "prior"] = "prior"
+    version: str = ""
+    rows: int = 0
+    refused: str = ""
+
+    def __str__(self) -> str:
+        match self.source:
+            case "artifact":
+                said = f"fitted artifact {self.version}"
+            case "outcomes":
+                said = f"fitted just now on {self.rows:,} outcomes"
+            case "prior":
+                said = "prior: nothing was measured or fitted, only what the manifests promise is known"
+        return f"{said} ({self.refused})" if self.refused else said
+
+
+PRIOR = Learned()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +64,9 @@ class Route:
     """A declared route, ready to decide. `estimator` is None where there is nothing to choose between.
 
     `policies` by preset; the empty name is the route's own. `limits` are the experts' concurrency limits. `explore` is
-    the share of its traffic that explores; `allowance` what one request
-    may take; `composers` whom a request may wish for, the route's own with its options.
+    the share of its traffic that explores; `allowance` what one request may take; `composers` whom a request may wish
+    for, the route's own with its options; `learned` where its estimates come from; `incumbent` what choices hold to;
+    `abilities` to aggregate, by expert, of those that were measured.
     """
 
     name: str
@@ -56,6 +86,11 @@ class Route:
     allowance: Allowance = UNLIMITED
     epoch: int = 0
     explore: float = 0.0
+    learned: Learned = PRIOR
+    incumbent: Incumbent | None = None
+    abilities: Mapping[str, float] = field(default_factory=dict[str, float])
+    composing: Composing = NOTHING_FITTED
+    lookup: Lookup | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -184,9 +219,12 @@ def choose(
     if route.default not in (-1, estimates.default):
         estimates = replace(estimates, default=route.default, margins=())
     state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
-    if allowance.limited:
-        state = replace(state, allowance=allowance)
-    return Chosen(estimates, state, route.policies[preset].decide(estimates, state))
+    state = replace(state, allowance=allowance, texts=queries.texts, composing=route.composing)
+    policy = route.policies[preset]
+    if route.incumbent is not None:
+        before = route.incumbent.chosen(queries, route.names, policy, state, route.default)
+        estimates = replace(estimates, incumbents=before)
+    return Chosen(estimates, state, policy.decide(estimates, state))
 
 
 def _excluded(
@@ -212,23 +250,27 @@ def _plan(
     route: Route, estimates: Estimates, state: Situation, choice: Choice, excluded: dict[str, str], preset: str
 ) -> Plan:
     names, quality, doubt = estimates.experts, estimates.quality[0].tolist(), estimates.uncertainty[0].tolist()
+    suited = None if estimates.suitability is None else estimates.suitability[0].tolist()
     cost, late, score = state.cost_usd[0].tolist(), estimates.latency_ms[0].tolist(), choice.score.tolist()
     rows = tuple(
         Estimate(
             name, round(quality[i], 4), round(doubt[i], 4), round(cost[i], 9),
             None if late[i] != late[i] else round(late[i], 1), round(score[i], 4),
+            None if suited is None else round(suited[i], 4),
         )
         for i, name in enumerate(names)
     )  # fmt: skip
     first, share = choice.seats[0], 1.0 / len(choice.seats)
+    policy = preset if preset == WORTH else f"{route.policy_name}:{preset}" if preset else route.policy_name
     return Plan(
         route.name, choice.composer or route.composer_name,
         tuple(Seat(names[i], share) for i in choice.seats),
         _spares(
             route, [names[i] for i in choice.seats], [names[i] for i in choice.spares], excluded
         ),
-        f"{route.policy_name}:{preset}" if preset else route.policy_name, choice.reason, quality[first],
-        tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version,
+        policy, choice.reason, quality[first],
+        tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version, skills=estimates.skills,
+        alternatives=choice.alternatives,
     )  # fmt: skip
 
 

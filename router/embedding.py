@@ -8,7 +8,7 @@ its turn comes is not encoded at all, so clients that left leave no work behind.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,23 +53,18 @@ class Embedding:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._busy = self._closed = False
         self._hits = self._misses = self._shared = self._errors = self._abandoned = 0
+        self._batches = self._encoded = 0
         self._busy_s = 0.0
-        self._batch_sizes: Counter[int] = Counter()
 
     def stats(self) -> dict[str, float]:
         """Figures since the start: `hits` of the cache, `misses`, `shared` (joined a text already under way),
         `batches`, `encoded` texts, `encode_seconds`, `errors` (batches) and `abandoned` texts; and of now: `cached`
         and `waiting` texts.
         """
-        sizes = self._batch_sizes
-        return {"hits": self._hits, "misses": self._misses, "shared": self._shared, "batches": sizes.total(),
-                "encoded": sum(size * count for size, count in sizes.items()), "encode_seconds": self._busy_s,
+        return {"hits": self._hits, "misses": self._misses, "shared": self._shared, "batches": self._batches,
+                "encoded": self._encoded, "encode_seconds": self._busy_s,
                 "errors": self._errors, "abandoned": self._abandoned, "cached": len(self._cache),
                 "waiting": len(self._line)}  # fmt: skip
-
-    def batch_sizes(self) -> dict[int, int]:
-        """How many batches of each size were encoded."""
-        return dict(self._batch_sizes)
 
     async def embed(self, texts: Sequence[str], weights: Sequence[float]) -> Vector:
         """Shape (d,), float32, unit length, read-only: the weighted mean of the texts' vectors.
@@ -157,7 +152,8 @@ class Embedding:
                 self._land(flight, fault)
         else:
             vectors, seconds = encoded.result()
-            self._batch_sizes[len(batch)] += 1
+            self._batches += 1
+            self._encoded += len(batch)
             self._busy_s += seconds
             for flight, row in zip(batch, vectors, strict=True):
                 vector = row.copy()  # of its own, so that the cache does not keep whole batches alive

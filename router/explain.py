@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from router.plan import Plan
+from router.passages import citations
+from router.plan import Plan, Retrieval
 from router.run import Run
+
+if TYPE_CHECKING:
+    from router.assembly import Snapshot
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -21,22 +25,45 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             {
                 "expert": row.expert, "quality": row.quality, "uncertainty": row.uncertainty,
                 "cost_usd": row.cost_usd, "latency_ms": row.latency_ms, "score": row.score,
+                **({} if row.suitability is None else {"suitability": row.suitability}),
             }
             for row in plan.estimates
         ],
+        **({"alternatives": [one._asdict() for one in plan.alternatives]} if plan.alternatives else {}),
+        **({"skills": list(plan.skills)} if plan.skills else {}),
         "policy": plan.policy,
         "confidence": None if plan.confidence is None else round(plan.confidence, 4),
         "propensity": round(plan.propensity, 6),
         "reason": plan.reason,
         "excluded": plan.excluded,
         "registry_version": plan.registry_version,
+        **({"retrieval": _retrieval(plan.retrieval)} if plan.retrieval else {}),
     }  # fmt: skip
+
+
+def _retrieval(part: Retrieval) -> dict[str, Any]:
+    return {
+        "retrieve": part.retrieve, "retrievers": list(part.retrievers), "passages": part.passages,
+        "reason": part.reason, "quality": {"without": part.without, "with": part.using},
+        "price": round(part.price, 6), "expected": dict(part.costs),
+    }  # fmt: skip
+
+
+def learned(snapshot: Snapshot, plan: Plan) -> dict[str, str]:
+    """Where the estimates come from; nothing, where none were made."""
+    route = snapshot.routes.get(plan.route)
+    return {"learned": str(route.learned)} if route is not None and route.estimator is not None else {}
 
 
 def before(run: Run) -> dict[str, Any]:
     """What is known before anybody is asked: the request's budget, and why it is not composed where it was to be."""
     budget = run.budget.allowance.as_json() if run.budget else {}
     return {**({"budget": {"limits": budget}} if budget else {}), **({"compose": run.notes} if run.notes else {})}
+
+
+def sources(run: Run) -> list[dict[str, Any]]:
+    """The passages of an answer, numbered as in its prompt, and which it cites."""
+    return citations(run.passages, run.answer.text if run.answer else "")
 
 
 def explanation(run: Run) -> dict[str, Any]:
@@ -46,6 +73,8 @@ def explanation(run: Run) -> dict[str, Any]:
         "decision_id": run.id,
         "expert": run.answer.expert if run.answer else run.speaking,
         **(plan_json(run.plan) if run.plan else {}),
+        **({"citations": sources(run)} if run.passages else {}),
+        **({"looked_up": run.retrieval} if run.retrieval else {}),
         "cached_decision": run.cached,
         **({"compose": run.notes} if run.notes else {}),
         **({"budget": run.budget.as_json()} if run.budget and run.budget.limited else {}),

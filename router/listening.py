@@ -1,4 +1,4 @@
-"""Listening to one call under its grant: counted as it speaks, ended where the grant ends."""
+"""Listening to one call: it is counted as it speaks, and ends where its grant ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from experts.hearing import Ear
 from experts.language import Delta, Query
 from experts.protocols import Emit
-from router.budget import Grant
+from router.budget import Grant, Limit
 
 
 class Enough(Exception):
@@ -43,7 +43,7 @@ class Listener:
             raise Enough
 
 
-def asked_under(query: Query, grant: Grant) -> Query:
+def within(query: Query, grant: Grant) -> Query:
     """What the expert is sent: as a stream, so that it can be counted, and with the tokens of its grant."""
     changes: dict[str, Any] = {"stream": True}
     if query.include_usage:
@@ -54,9 +54,9 @@ def asked_under(query: Query, grant: Grant) -> Query:
     return replace(query.with_fields(**changes), stream=True, include_usage=False, max_tokens=grant.told)
 
 
-def ends_by(query: Query, grant: Grant) -> bool:
+def by_grant(query: Query, grant: Grant) -> bool:
     return grant.told is not None and (query.max_tokens is None or grant.told < query.max_tokens)
 
 
-def scarce(grant: Grant) -> Any:
+def scarce(grant: Grant) -> Limit:
     return grant.binding if grant.binding in ("tokens", "usd") else "tokens"

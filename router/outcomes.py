@@ -28,7 +28,9 @@ class Outcomes:
     """A table of measured scores, NaN where an expert was not asked.
 
     `scores`, `tokens`, `cost_usd`, `latency_ms`: shape (n, e) float32. `vectors`: (n, d) or None before embedding.
-    `tasks` and `splits` are labels for fitting and reporting; no decision may read them.
+    `tasks` and `splits` are labels for fitting and reporting; no decision may read them. The text of a query that was
+    not kept is empty, and `digests` (n,) holds its hash, empty for all others. `skills`: what each query was said to
+    take, (n,) tuples of words; empty where nobody was asked.
     """
 
     ids: tuple[str, ...]
@@ -41,9 +43,22 @@ class Outcomes:
     cost_usd: Matrix
     latency_ms: Matrix
     vectors: Vectors | None = None
+    digests: tuple[str, ...] = ()
+    skills: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.digests:
+            object.__setattr__(self, "digests", ("",) * len(self.ids))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What tells equal queries to be equal: the text, or the digest of one that was not kept, or else the id."""
+        return tuple(
+            text or digest or one for text, digest, one in zip(self.texts, self.digests, self.ids, strict=True)
+        )
 
     @staticmethod
     def empty(experts: Sequence[str]) -> Outcomes:
@@ -61,7 +76,14 @@ class Outcomes:
             self, ids=pick(self.ids), tasks=pick(self.tasks), splits=pick(self.splits), texts=pick(self.texts),
             scores=self.scores[index], tokens=self.tokens[index], cost_usd=self.cost_usd[index],
             latency_ms=self.latency_ms[index], vectors=None if self.vectors is None else self.vectors[index],
+            digests=pick(self.digests),
+            skills=tuple(self.skills[i] for i in index) if self.skills else (),
         )  # fmt: skip
+
+    @property
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        """`skills`, with an empty entry for every row where nobody was asked."""
+        return self.skills or ((),) * len(self)
 
     def of_split(self, *splits: str) -> Outcomes:
         return self.take([i for i, split in enumerate(self.splits) if split in splits])
@@ -106,10 +128,13 @@ def rows_to_outcomes(rows: Iterable[dict[str, Any]]) -> Outcomes:
             for expert, chars in cast(dict[str, float | None], row.get("response_chars") or {}).items():
                 if chars is not None and expert in column:
                     tables["tokens"][i, column[expert]] = chars / CHARS_PER_TOKEN
+    skills = tuple(tuple(map(str, row.get("skills") or ())) for row in kept)
     return Outcomes(
         tuple(str(row["id"]) for row in kept), tuple(str(row.get("task") or "") for row in kept),
         tuple(str(row.get("split") or "train") for row in kept), tuple(str(row["prompt"]) for row in kept),
         experts, tables["scores"], tables["tokens"], tables["cost_usd"], tables["latency_ms"],
+        digests=tuple(str(row.get("digest") or "") for row in kept),
+        skills=skills if any(skills) else (),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
     resolve   the model's name                -> a route, or one expert named directly
     decide    query, cards, load, rights      -> plan          (embed, estimate, decide; cached)
+    retrieve  plan, retrievers                -> query with passages   (only where the plan says so)
     seat      plan, experts                   -> voices
     compose   query, voices                   -> deltas -> emit ; answer, once
     record    run                             -> metrics, log line, decision log
@@ -23,16 +24,19 @@ from registry.load import Registry
 from router.artifact import Artifact
 from router.assembly import PRESETS, Assembly, Snapshot
 from router.budget import Budget, Gauges
-from router.decide import Decided, Decider, Route, digest_of
+from router.decide import WORTH, Decided, Decider, Route, digest_of
 from router.exploration import explored
+from router.gate import arithmetic
 from router.keys import Key
 from router.ledger import Ledger
-from router.plan import Plan
+from router.passages import asked_text, informed, search, within
+from router.plan import Plan, Retrieval
 from router.records.log import DecisionLog
 from router.run import Run
 from router.situation import prompt_tokens
 from router.telemetry import Telemetry
 from router.texts import routing_texts
+from router.turnstile import Turnstile
 from router.voices import Aside, Decide, Seats
 from router.wishes import NO_WISH, composed, wished
 
@@ -51,6 +55,7 @@ class Router:
         self.telemetry = telemetry
         self.ledger = ledger
         self._gauges = Gauges()
+        self._turnstile = Turnstile()
         self._decider = Decider(cache_size=cache_size)
         self._adopting = asyncio.Lock()
 
@@ -93,6 +98,7 @@ class Router:
             return composed(found, query, wish.composer, snapshot.composers, run), snapshot
         route, preset = found
         run.budget = Budget(route.allowance.tightened(wish.allowance), run.started)
+        preset = preset or (WORTH if wish.worth else "")
         plan = await self._decided(route, preset, query, run, caller)
         return composed(plan, query, wish.composer, route.composers, run), snapshot
 
@@ -104,7 +110,37 @@ class Router:
         run.decided, run.cached, run.decide_s = decided, decided.cached, decided.took_s
         plan = explored(decided.plan, route.names, route.explore, query.id) if route.explore else decided.plan
         self.telemetry.decided(route.name, plan.expert, run.cached, run.decide_s)
-        return plan
+        return plan if route.lookup is None else replace(plan, retrieval=await self._weighed(route, query, plan))
+
+    async def _weighed(self, route: Route, query: Query, plan: Plan) -> Retrieval:
+        """The retrieval part of a plan: whether passages are worth their price."""
+        lookup = route.lookup
+        assert lookup is not None
+        vector = None
+        if lookup.embedding is not None:
+            vector = await lookup.embedding.embed(*routing_texts(query))
+        verdict = lookup.gate.decide(vector, plan.confidence)
+        price = next((card.price.input for card in route.cards if card.name == plan.expert), 0.0)
+        costs = arithmetic(verdict, prompt_tokens(query), lookup.gate.tokens, price)
+        return Retrieval(
+            verdict.retrieve, lookup.names, lookup.passages, verdict.reason, verdict.without, verdict.using,
+            verdict.price, costs,
+        )  # fmt: skip
+
+    async def _informed(self, query: Query, plan: Plan, snapshot: Snapshot, run: Run) -> Query:
+        """The query with its passages. A retriever that fails costs the answer its passages, never the answer."""
+        lookup = snapshot.routes[plan.route].lookup
+        text = asked_text(query)
+        if lookup is None or not text:
+            return query
+        found = await search(lookup.sources, text, lookup.passages, lookup.timeout_s)
+        passages = within(found.passages, lookup.max_tokens)
+        self.telemetry.retrieved(found, passages)
+        run.retrieval = {"took_ms": round(found.took_s * 1e3, 2), "found": len(passages), "failed": found.failed}
+        if not passages:
+            return query
+        run.passages = passages
+        return informed(query, passages, lookup.template)
 
     def _deciding(self, plan: Plan, snapshot: Snapshot, run: Run, caller: Key) -> Decide | None:
         """How the plan's route decides on further queries of this request; None where it has no route."""
@@ -139,8 +175,11 @@ class Router:
         filled in as it happens."""
         plan, snapshot = await self.plan(query, run, caller)
         run.plan = plan
+        if plan.retrieval is not None and plan.retrieval.retrieve:
+            query = await self._informed(query, plan, snapshot, run)
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
-                       aside=aside, decide=self._deciding(plan, snapshot, run, caller))  # fmt: skip
+                       aside=aside, turnstile=self._turnstile,
+                       decide=self._deciding(plan, snapshot, run, caller))  # fmt: skip
         composer = snapshot.composers_of(plan.route)[plan.composer]
         if plan.composer == "single" and not voices.budget.limited:
             run.answer = await composer.compose(query, voices, emit)

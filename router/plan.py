@@ -7,9 +7,9 @@ led to it, so that a decision can be explained without being made again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,10 @@ class Estimates:
     `default` is the expert to fall back on (the best single one on the evidence), -1 where there is no evidence.
     `margins` (e,): the lead on the default from which asking that expert instead has paid on rows that were held out;
     empty where that is not known. A lead below it is not to be counted.
+    `incumbents` (n,): the column that the estimator in force before the last fit leads to, -1 for none; None where a
+    fit does not hold to what was before.
+    `suitability` (n, e), at least 0: for recruiting several, how much each is wanted by the skills that a query takes;
+    `skills` are these words, of the only query. None and empty where the estimator knows of no skills.
     """
 
     experts: tuple[str, ...]
@@ -53,17 +57,24 @@ class Estimates:
     default: int = -1
     notes: tuple[str, ...] = ()
     margins: tuple[float, ...] = ()
+    incumbents: NDArray[np.int64] | None = None
+    suitability: Matrix | None = None
+    skills: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (self.quality.shape[0], len(self.experts))
-        for name in ("quality", "uncertainty", "tokens", "latency_ms"):
-            found = getattr(self, name).shape
+        for name in ("quality", "uncertainty", "tokens", "latency_ms", "suitability"):
+            table = getattr(self, name)
+            found = shape if table is None else table.shape
             if found != shape:
                 raise ValueError(f"Estimates.{name}: expected shape {shape}, got {found}")
 
 
 class Estimate(NamedTuple):
-    """One expert's row in an explanation. `uncertainty` is one standard deviation; NaN-free: None where unknown."""
+    """One expert's row in an explanation. `uncertainty` is one standard deviation; NaN-free: None where unknown.
+
+    `suitability`: how much it is wanted for the skills of the query, where these are known.
+    """
 
     expert: str
     quality: float
@@ -71,6 +82,20 @@ class Estimate(NamedTuple):
     cost_usd: float | None
     latency_ms: float | None
     score: float
+    suitability: float | None = None
+
+
+class Alternative(NamedTuple):
+    """A composition that was weighed against a single expert: the `quality`, calls and cost expected of it, its
+    `gain` in quality, and what the gain is `worth` after its price."""
+
+    composer: str
+    seats: tuple[str, ...]
+    quality: float
+    calls: float
+    cost: float
+    gain: float
+    worth: float
 
 
 class Seat(NamedTuple):
@@ -81,13 +106,31 @@ class Seat(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieval:
+    """The retrieval part of a plan: none, or which retrievers and how many passages; and why.
+
+    `without` and `using` are the expected scores without and with passages (None: not known), `price` the gain that
+    they must bring, `costs` what never, always and this gate are expected to cost.
+    """
+
+    retrieve: bool
+    retrievers: tuple[str, ...]
+    passages: int
+    reason: str
+    without: float | None = None
+    using: float | None = None
+    price: float = 0.0
+    costs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What will be done with one query, and why.
 
     `spares` are tried in order, until the first delta has been emitted, when a seat fails. `confidence` is the
     chosen expert's estimated quality (None where nothing was estimated: an expert named directly).
     `excluded` maps each expert that a hard constraint ruled out to the constraint. `propensity` is the probability
-    with which this plan was chosen: below 1 where a share of the traffic explores.
+    with which this plan was chosen: below 1 where a share of the traffic explores. `skills` are the words that spoke.
     """
 
     route: str
@@ -101,6 +144,9 @@ class Plan:
     excluded: dict[str, str] = field(default_factory=dict[str, str])
     registry_version: str = ""
     propensity: float = 1.0
+    skills: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    retrieval: Retrieval | None = None
 
     @property
     def expert(self) -> str:

@@ -19,7 +19,8 @@ from experts.language import Answer, Card, Query
 from experts.protocols import Emit, Encoder
 from router.budget import UNLIMITED, Allowance, Budget, Room
 from router.outcomes import Outcomes
-from router.plan import Estimate, Estimates, Matrix, Plan, Queries
+from router.plan import Alternative, Estimate, Estimates, Matrix, Plan, Queries
+from router.worth import Composing
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,15 @@ class Situation:
 
     `cost_usd`: (n, e) expected cost of each call; `load`: (e,) share of capacity in use, 0 idle to 1 full and
     beyond; `allowed`: (n, e) bool, False where a hard constraint rules the expert out. `allowance` is what one request
-    may take.
+    may take. `texts` (n) are the queries, `composing` what was fitted for composing: both for weighing compositions.
     """
 
     cost_usd: Matrix
     load: Matrix
     allowed: NDArray[np.bool_]
     allowance: Allowance = UNLIMITED
+    texts: Sequence[str] = ()
+    composing: Composing | None = None
 
 
 class Policy(Protocol):
@@ -83,7 +86,8 @@ class Choice:
     """A policy's decision for one query: columns of the estimates, best first.
 
     `seats` are asked by `composer`; `spares` come next in order of preference; `score` (e,) is what was maximised.
-    `composer` is empty where the route's own is to be used. A column may have several seats.
+    `composer` is empty where the route's own is to be used. `alternatives` are the compositions that were weighed.
+    A column may have several seats.
     """
 
     seats: tuple[int, ...]
@@ -91,6 +95,7 @@ class Choice:
     reason: str
     score: Matrix
     composer: str = ""
+    alternatives: tuple[Alternative, ...] = ()
 
 
 class Call(NamedTuple):
@@ -114,7 +119,8 @@ class Voices(Protocol):
     and its record is kept.
 
     `committed`: a delta of an answer has left for the client, so that no other expert may start the answer over.
-    `estimates` holds what the plan expects of each expert; `cards` what is known of everybody in force.
+    `estimates` holds what the plan expects of each expert; `cards` what is known of everybody in force; `abilities`
+    how well the route's experts aggregate, by name, of those that were measured.
     """
 
     @property
@@ -131,6 +137,14 @@ class Voices(Protocol):
 
     @property
     def cards(self) -> Mapping[str, Card]: ...
+
+    @property
+    def abilities(self) -> Mapping[str, float]: ...
+
+    @property
+    def composing(self) -> Composing:
+        """What was fitted for the route's compositions; the prior where nothing was."""
+        ...
 
     async def ask(self, expert: str, query: Query, emit: Emit, *, role: str = "seat") -> Answer:
         """Ask one expert; what it says goes to the client as it comes. Raises ExpertError, BudgetSpent.

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from experts.errors import ConsiliumError
-from experts.language import Answer, Usage
+from experts.language import Answer, Passage, Usage
 from router.budget import Budget
 from router.decide import Decided
 from router.plan import Plan
@@ -31,6 +31,7 @@ class Run:
     `speaking` is the expert whose deltas are on their way; `committed` is set by the first of them, after which no
     other expert may start the answer over. `text` and `max_tokens` are the query's, for the decision log: a text only
     where texts are kept. `composed`: the usage that the caller is told is summed here.
+    `passages` are what the answer was given to read; `retrieval` how looking them up went.
     `notes` is what the composer found: agreement, scores, what it did not do and why.
     """
 
@@ -52,6 +53,8 @@ class Run:
     budget: Budget | None = None
     composed: bool = False
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
+    passages: list[Passage] = field(default_factory=list[Passage])
+    retrieval: dict[str, Any] = field(default_factory=dict[str, Any])
     answer: Answer | None = None
     status: int = 0
     error: str = ""

@@ -37,6 +37,13 @@ def run(config: Config) -> None:
     uvloop.run(_serve(config))
 
 
+def settle() -> None:
+    """Everything is built: the collector need not walk it again, nor stop the loop often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
 async def _serve(config: Config) -> None:
     started = perf_counter()
     log = Log(form=config.log_format, level=config.log_level)
@@ -88,9 +95,7 @@ async def _answer(gateway: Gateway, config: Config, listener: socket.socket, log
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number.name)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    settle()
     listener.listen(BACKLOG)  # from here on connections wait rather than fail: "ready" is true when it is said
     host, port = listener.getsockname()[:2]
     snapshot = gateway.router.snapshot

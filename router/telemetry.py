@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from time import perf_counter, time
 from typing import Any, Literal, NamedTuple, TextIO
@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, TextIO
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from experts.language import Passage
+from router.passages import Found, tokens_of
 from router.run import Run
 
 LogFormat = Literal["json", "text"]
@@ -95,6 +97,11 @@ class Telemetry:
         self.failures = counter("expert_failures", "Calls to experts that failed.", "expert", "code")
         self.reloads = counter("registry_reloads", "Registry reloads.", "result")
         self.decisions = counter("decisions", "Routing decisions.", "route", "expert", "cached")
+        self._retrieved = counter("retrievals", "Lookups of passages.", "result")
+        self._passage_tokens = counter("passage_tokens", "Tokens of passages in prompts, estimated.")
+        self._lookup = Histogram("consilium_retrieval_seconds", "Searching for passages.", buckets=(0.001, *_SECONDS),
+                                 registry=self.registry)  # fmt: skip
+        self._searches = counter("retriever_failures", "Retrievers that were down, slow or broken.", "retriever")
         self._seconds = Histogram("consilium_request_seconds", "From request to last byte.", ("route", "expert"),
                                   buckets=_SECONDS, registry=self.registry)  # fmt: skip
         self._first = Histogram("consilium_first_token_seconds", "From request to first byte.", ("route", "expert"),
@@ -113,6 +120,14 @@ class Telemetry:
         self._children: dict[tuple[str, str, int], _Children] = {}
         self._decided: dict[tuple[str, str, bool], tuple[Counter, Histogram]] = {}
         self._before_scrape: list[Callable[[Telemetry], None]] = []
+
+    def retrieved(self, found: Found, passages: Sequence[Passage]) -> None:
+        """A lookup is over."""
+        self._retrieved.labels("found" if passages else "failed" if found.failed else "nothing").inc()
+        self._passage_tokens.inc(tokens_of(passages))
+        self._lookup.observe(found.took_s)
+        for name in found.failed:
+            self._searches.labels(name).inc()
 
     def before_scrape(self, refresh: Callable[[Telemetry], None]) -> None:
         """`refresh` sets gauges from state that lives elsewhere, each time metrics are read."""

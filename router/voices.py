@@ -14,15 +14,17 @@ import orjson
 
 from experts.errors import BudgetSpent, ConsiliumError, ExpertError, Limited
 from experts.language import Answer, Card, Delta, Query, Usage
-from experts.protocols import Emit, Expert
+from experts.protocols import Emit, Expert, silent
 from experts.speech import Chunks
 from router.budget import Budget, Gauges, Room
 from router.ledger import Ledger, Limits
-from router.listening import Enough, Listener, asked_under, ends_by, scarce
+from router.listening import Enough, Listener, by_grant, scarce, within
 from router.plan import Estimate, Plan
 from router.protocols import Call, Heard
 from router.run import Attempt, Run
 from router.telemetry import Telemetry
+from router.turnstile import Turnstile
+from router.worth import Composing
 
 Aside = Callable[[Mapping[str, Any], bool], Awaitable[None]]
 """Tells the client how a composition goes, beside the answer; the flag: someone has answered, so it will not fail."""
@@ -44,32 +46,27 @@ class InForce(Protocol):
     @property
     def limits(self) -> Mapping[str, Limits]: ...
 
+    def abilities_of(self, route: str) -> Mapping[str, float]: ...
+
+    def composing_of(self, route: str) -> Composing: ...
+
 
 class Seats:
     """`router.protocols.Voices` over the experts of one snapshot."""
 
-    __slots__ = (
-        "_aside",
-        "_decide",
-        "_gauges",
-        "_ledger",
-        "_run",
-        "_snapshot",
-        "_telemetry",
-        "answered",
-        "budget",
-        "plan",
-    )
+    __slots__ = ("_aside", "_decide", "_gauges", "_ledger", "_run", "_snapshot", "_telemetry", "_turnstile", "answered",
+                 "budget", "plan")  # fmt: skip
 
     def __init__(
         self, plan: Plan, snapshot: InForce, ledger: Ledger, telemetry: Telemetry, run: Run, *,
         budget: Budget | None = None, gauges: Gauges | None = None, aside: Aside | None = None,
-        decide: Decide | None = None,
+        turnstile: Turnstile | None = None, decide: Decide | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.budget = budget or Budget()
         self.answered = 0
         self._gauges = gauges or Gauges()
+        self._turnstile = turnstile or Turnstile()
         self._aside = aside
         self._decide = decide
         self._snapshot = snapshot
@@ -89,6 +86,14 @@ class Seats:
     def cards(self) -> Mapping[str, Card]:
         return self._snapshot.cards
 
+    @property
+    def abilities(self) -> Mapping[str, float]:
+        return self._snapshot.abilities_of(self.plan.route)
+
+    @property
+    def composing(self) -> Composing:
+        return self._snapshot.composing_of(self.plan.route)
+
     def note(self, **facts: Any) -> None:
         self._run.notes.update(facts)
 
@@ -102,14 +107,25 @@ class Seats:
     async def ask(self, expert: str, query: Query, emit: Emit, *, role: str = "seat") -> Answer:
         """One call whose deltas go to the client. Without a budget nothing stands between expert and `emit`."""
         self._run.speaking = expert
+        if self.plan.composer != "single":
+            await self._turnstile.enter()
         if not self.budget.limited:
             return await self._unlimited(expert, query, emit, role)
         return await self._limited(expert, query, emit, role, None)
 
     async def hear(self, expert: str, query: Query, *, role: str = "seat", room: Room | None = None) -> Answer:
         """One call, silently; the answer is whole, whether or not the caller streams."""
-        asked = query if query.stream else replace(query, stream=True)
-        answer = await self._limited(expert, asked, None, role, room)
+        return await self._silent(expert, query, role, room, counted=False)
+
+    async def _silent(self, expert: str, query: Query, role: str, room: Room | None, *, counted: bool) -> Answer:
+        """`counted`: what the call has said must be known even if it is cancelled. Else, without a budget and for a
+        caller who does not stream, it need not be heard while it speaks (and has the timeouts of such a caller)."""
+        await self._turnstile.enter()
+        if counted or query.stream or self.budget.limited:
+            asked = query if query.stream else replace(query, stream=True)
+            answer = await self._limited(expert, asked, None, role, room)
+        else:
+            answer = await self._unlimited(expert, query, silent, role)
         self.answered += 1
         return answer
 
@@ -128,7 +144,9 @@ class Seats:
 
         async def one(call: Call) -> Heard:
             try:
-                return Heard(call, await self.hear(call.expert, call.query, role=call.role, room=room))
+                return Heard(
+                    call, await self._silent(call.expert, call.query, call.role, room, counted=enough is not None)
+                )
             except (ExpertError, BudgetSpent) as fault:
                 return Heard(call, error=fault)
 
@@ -196,7 +214,7 @@ class Seats:
         prompt = self._gauges.prompt(expert, query.messages)
         grant = budget.reserve(prompt, price, query.max_tokens, room)
         listener = Listener(query, emit, grant)
-        asked = asked_under(query, grant)
+        asked = within(query, grant)
         late = False
         usage = Usage()
         try:
@@ -214,7 +232,7 @@ class Seats:
             if late and not listener.ear.tokens:
                 budget.cut("ms")
                 raise BudgetSpent(f"expert {expert} said nothing within the request's time", limit="ms")
-            if cut or (ended == "length" and ends_by(query, grant)):
+            if cut or (ended == "length" and by_grant(query, grant)):
                 budget.cut("ms" if late else scarce(grant))
             if emit is not None and cut and query.stream:
                 await emit(Delta(Chunks(query, expert, 0).delta({}, "length")))

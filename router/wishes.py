@@ -20,11 +20,12 @@ AUTO = "auto"
 
 
 class Wish(NamedTuple):
-    """`composer` is empty where the route decides."""
+    """`composer` is empty where the route decides; `worth`: compositions are to be weighed, as `auto` asks."""
 
     composer: str = ""
     allowance: Allowance = UNLIMITED
     progress: bool = False
+    worth: bool = False
 
 
 NO_WISH = Wish()
@@ -42,7 +43,8 @@ def wished(extension: Mapping[str, Any]) -> Wish:
     for name, value in limits.items():
         _check(name, value)
     allowance = Allowance(**limits) if limits else UNLIMITED
-    return Wish("" if compose == AUTO else compose, allowance, bool(extension.get("progress")))
+    return Wish("" if compose == AUTO else compose, allowance, bool(extension.get("progress")),
+                extension.get("compose") == AUTO)  # fmt: skip
 
 
 def _check(name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from experts.kinds.scripted import Options, ScriptedExpert
 from experts.language import Card, Delta, Price, Query
-from experts.wire import delta_texts, parse
+from experts.wire import parse
 from registry.expert import Limits
 from router.budget import UNLIMITED, Allowance, Budget
 from router.ledger import Ledger
@@ -19,6 +19,8 @@ from router.run import Run
 from router.store.memory import MemoryStore
 from router.telemetry import Log, Telemetry
 from router.voices import Seats
+from router.worth import NOTHING_FITTED, Composing
+from tests.events import delta_texts
 
 PRICE = Price(1.0, 2.0)
 QUIET = Telemetry(Log(level="warning"))
@@ -48,11 +50,19 @@ class InForce:
     experts: Mapping[str, ScriptedExpert]
     cards: Mapping[str, Card]
     limits: Mapping[str, Limits]
+    abilities: Mapping[str, float]
+    composing: Composing = NOTHING_FITTED
+
+    def abilities_of(self, route: str) -> Mapping[str, float]:
+        return self.abilities
+
+    def composing_of(self, route: str) -> Composing:
+        return self.composing
 
 
 def room(
     scripts: Mapping[str, Mapping[str, Any]], *, plan: Plan | None = None, allowance: Allowance = UNLIMITED,
-    price: Price = PRICE,
+    price: Price = PRICE, abilities: Mapping[str, float] | None = None, composing: Composing = NOTHING_FITTED,
 ) -> Room:  # fmt: skip
     """Experts by name with their scripts; the plan seats the first, and expects less of each further one."""
     experts = {name: ScriptedExpert(name, Options.model_validate(dict(script))) for name, script in scripts.items()}
@@ -60,7 +70,7 @@ def room(
     plan = plan or planned(names)
     force = InForce(
         experts, {name: Card(name, price=price) for name in names},
-        {name: Limits(concurrency=None, requests_per_minute=None) for name in names},
+        {name: Limits(concurrency=None, requests_per_minute=None) for name in names}, abilities or {}, composing,
     )  # fmt: skip
     run = Run("dec-1", plan=plan)
     found: list[Mapping[str, Any]] = []

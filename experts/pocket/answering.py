@@ -44,8 +44,10 @@ def replies(model: Any, prompts: Sequence[str], batch: int = 160, longest: int =
         chosen = order[start : start + batch]
         width = max(len(asked[index]) for index in chosen)
         padded = [[IDS[PAD]] * (width - len(asked[index])) + asked[index] for index in chosen]
-        ids = torch.tensor(padded)
-        mask = torch.tensor([[0] * (width - len(asked[index])) + [1] * len(asked[index]) for index in chosen])
+        ids = torch.tensor(padded, device=model.device)
+        mask = torch.tensor(
+            [[0] * (width - len(asked[index])) + [1] * len(asked[index]) for index in chosen], device=model.device
+        )
         output = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False)
         for index, row in zip(chosen, output[:, width:].tolist(), strict=True):
             ended = row.index(IDS[END]) if IDS[END] in row else None

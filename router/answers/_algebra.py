@@ -13,6 +13,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections import OrderedDict
 from contextlib import suppress
+from typing import Any, cast
 
 import orjson
 
@@ -84,7 +85,9 @@ class Algebra:
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    from math_verify import parse, verify
+    import math_verify
+
+    parse, verify = cast(Any, math_verify).parse, cast(Any, math_verify).verify
 
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -43,7 +43,7 @@ async def grouped(extractor: Extractor, readings: Sequence[Reading | None]) -> l
     known: dict[str, int] = {}
     groups: list[int] = []
     for reading in readings:
-        groups.append(-1 if reading is None else await _place(extractor, reading.key, heads, known))
+        groups.append(-1 if reading is None else await _place(extractor, reading.key, heads, known))  # noqa: PERF401
     return groups
 
 

@@ -17,8 +17,8 @@ from router.answers._reading import Extractor, Reading
 _BOXED = re.compile(r"\\boxed\b")
 _FORMULA = re.compile(r"\\[a-zA-Z]+|\$[^$\s][^$]*\$")
 _TABLES = re.compile(r"\bCREATE\s+TABLE\b", re.IGNORECASE)
-_NUMBER = re.compile(r"\bhow (?:many|much|long|far|old|tall|fast)\b|\bwhat (?:is|was) the (?:number|total|sum|average)\b"
-                     r"|\b(?:calculate|compute)\b", re.IGNORECASE)  # fmt: skip
+_NUMBER = re.compile(r"\bhow (?:many|much|long|far|old|tall|fast)\b|\bwhat (?:is|was) the "
+                     r"(?:number|total|sum|average)\b|\b(?:calculate|compute)\b", re.IGNORECASE)  # fmt: skip
 
 
 class Options(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from router.cli import ask, check, encoder, experts, fit, keys, route, serve, up, version
+from router.cli import ask, check, encoder, experts, fit, fusion, index, keys, route, serve, up, version
 from router.cli.plugins import CommandsWithPlugins
 
 HELP = """One OpenAI-compatible gateway in front of many expert language models.
@@ -31,4 +31,6 @@ app.command("check")(check.check)
 app.command("fit")(fit.fit)
 app.add_typer(keys.app, name="keys")
 app.add_typer(encoder.app, name="encoder")
+app.add_typer(fusion.app, name="fusion")
+app.add_typer(index.app, name="index")
 app.command("version")(version.version)

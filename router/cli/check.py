@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from router.cli.options import ConfigFile, Json, Outcomes, Registry
+from router.cli.options import ConfigFile, Json, Outcomes, Registry, State
 
 if TYPE_CHECKING:
     from registry.load import Registry as Manifests
@@ -29,6 +29,7 @@ def check(
     host: Annotated[str | None, typer.Option(help="As for `consilium serve`.")] = None,
     port: Annotated[int | None, typer.Option(help="As for `consilium serve`.")] = None,
     outcomes: Outcomes = None,
+    state: State = None,
     keys: Annotated[Path | None, typer.Option(metavar="FILE", help="API keys, as for `consilium serve`.")] = None,
     config: ConfigFile = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not look whether experts and Redis answer.")] = False,
@@ -44,7 +45,7 @@ def check(
     from router.cli.output import no, print_json, screen
     from router.config import load_config
 
-    flags = {"registry": registry, "host": host, "port": port, "outcomes": outcomes, "keys": keys}
+    flags = {"registry": registry, "host": host, "port": port, "outcomes": outcomes, "state": state, "keys": keys}
     settings = load_config(flags, config)
     found = asyncio.run(_every(settings, offline=offline))
     if json:
@@ -66,6 +67,7 @@ async def findings(settings: Config, *, offline: bool) -> AsyncIterator[Finding]
     """Looks at one thing after another; later ones are left out where they need an earlier one that is wrong."""
     from experts.errors import ConsiliumError
     from experts.fleet.process import check_port
+    from router.artifact import current, read
     from router.config import check_exposure
     from router.keys import read_keys
     from router.local import load_registry, open_router
@@ -87,10 +89,22 @@ async def findings(settings: Config, *, offline: bool) -> AsyncIterator[Finding]
     except ConsiliumError as fault:
         yield Finding("registry", False, fault.message)
         return
+    version = current(settings.artifacts) if settings.artifacts else None
+    if settings.artifacts is not None and version is not None:
+        try:
+            read(settings.artifacts, version)
+            yield Finding("artifact", True, f"{version} is whole")
+        except ConsiliumError as fault:
+            yield Finding("artifact", False, fault.message)
     try:
         telemetry = Telemetry(Log(level="error"))
-        async with open_router(registry, outcomes=settings.outcomes, telemetry=telemetry) as router:
+        async with open_router(
+            registry, outcomes=settings.outcomes, artifact=settings.artifacts, telemetry=telemetry
+        ) as router:
             yield Finding("router", True, f"built, version {router.snapshot.version}")
+            for name, route in router.snapshot.routes.items():
+                if route.estimator is not None:
+                    yield Finding(f"route {name}", not route.learned.refused, f"estimates from: {route.learned}")
     except ConsiliumError as fault:
         yield Finding("router", False, fault.message)
     if not offline:

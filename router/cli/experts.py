@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from router.cli.options import ApiKey, Json
+
+if TYPE_CHECKING:
+    from router.skills import Profile
+
+SHOWN = 10
+"""Skills of a profile that are shown from each end; --json has all."""
+LEAST_ASKED = 3
 
 app = typer.Typer(
     help="Look at a registry, and change it: on disk (--registry), or in a running gateway (--url).",
@@ -18,6 +25,9 @@ app = typer.Typer(
 
 Place = Annotated[Path | None, typer.Argument(help="The registry: a YAML file or a folder.")]
 RegistryOption = Annotated[Path | None, typer.Option("--registry", "-r", metavar="PATH", help="The registry on disk.")]
+StateOption = Annotated[
+    Path | None, typer.Option("--state", metavar="DIR", help="A gateway's state folder, for its profile.")
+]
 UrlOption = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="A running gateway, instead of files. Changes need --key.")
 ]
@@ -96,13 +106,18 @@ def show(
     registry: RegistryOption = None,
     url: UrlOption = None,
     key: ApiKey = None,
+    state: StateOption = None,
     json: Json = False,
 ) -> None:
-    """Show one expert's manifest, defaults filled in, secrets masked.
+    """Show one expert's manifest, defaults filled in, secrets masked; and its profile, where it has one.
 
-    [bold]Example[/]
+    A profile is what `consilium profile` found: for each skill word, +1 for a question that it solved and -1 for one
+    that it failed; its competence over all; how well it aggregates others' answers.
+
+    [bold]Examples[/]
 
       consilium experts show qwen-math --registry registry/
+      consilium experts show qwen-math --registry registry/ --state var/
     """
     from experts.errors import ConfigError
     from router.cli.output import print_json, screen
@@ -114,12 +129,15 @@ def show(
         if name not in said:
             raise ConfigError(f"expert {name}: no such expert; known are {', '.join(said) or 'none'}")
         found = said[name]
+    known = None if url else _profile(name, state)
     if json:
-        print_json(found)
+        print_json(found if known is None else {**found, "profile": known.json()})
         return
     import yaml
 
     screen().print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), markup=False, end="")
+    if known is not None:
+        _show_profile(known)
 
 
 @app.command()
@@ -195,6 +213,37 @@ def on_disk(registry: Path | None) -> Path:
 
 def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _profile(name: str, state: Path | None) -> Profile | None:
+    """What was measured of an expert; None where nothing was, or no state folder is set."""
+    from router.config import load_config
+    from router.records import recording
+    from router.skills import profiles
+
+    store = recording(load_config({"registry": Path(), "state": state}))
+    if store is None:
+        return None
+    records = store.open()
+    found = profiles(row for row in records.measured() if row.expert == name)
+    records.close()
+    return found.get(name)
+
+
+def _show_profile(known: Profile) -> None:
+    from rich.table import Table
+
+    from router.cli.output import screen
+
+    console, table = screen(), Table(box=None, pad_edge=False)
+    able = "" if known.aggregation is None else f"; right on {known.aggregation:.0%} of {known.panels} panels"
+    console.print(f"\n[bold]profile[/]: competence {known.competence:.3f} over {known.outcomes} questions{able}")
+    for column in ("skill", "net", "asked"):
+        table.add_column(column, justify="left" if column == "skill" else "right")
+    words = known.words(LEAST_ASKED) or known.words()
+    for word in words if len(words) <= 2 * SHOWN else [*words[:SHOWN], *words[-SHOWN:]]:
+        table.add_row(word, f"{known.net[word]:+g}", str(known.asked[word]))
+    console.print(table)
 
 
 def _from_disk(path: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,10 @@ Outcomes = Annotated[
     Path | None,
     typer.Option("--outcomes", "-o", metavar="PATH", help="Measured outcomes to fit the router on: a file or folder."),
 ]
+State = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A gateway's state folder: the router that is fitted there is the one in force."),
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings; default: consilium.yaml, if there.")
 ]

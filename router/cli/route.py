@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router.cli.options import ApiKey, ConfigFile, Json, Outcomes, Registry
+from router.cli.options import ApiKey, ConfigFile, Json, Outcomes, Registry, State
+
+if TYPE_CHECKING:
+    from router.config import Config
 
 
 def route(
     text: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
     registry: Registry = None,
     outcomes: Outcomes = None,
+    state: State = None,
     model: Annotated[str, typer.Option("--model", "-m", "--route", help="The route that decides.")] = "auto",
     url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Ask a running gateway instead.")] = None,
     key: ApiKey = None,
@@ -24,11 +27,13 @@ def route(
 ) -> None:
     """Show who would answer a question, and why. Nobody is asked.
 
-    Decides in this process on a registry, or, with --url, in a running gateway, as it stands there and now.
+    Decides in this process on a registry, as a gateway with the same settings would: by the router that is fitted in
+    its state folder, or on --outcomes, and says which. With --url, in a running gateway, as it stands there and now.
 
     [bold]Examples[/]
 
       consilium route --registry registry/ "Solve x^2 = 9"
+      consilium route --registry registry/ --state var/ "Solve x^2 = 9"
       consilium route --registry registry/ --outcomes outcomes.jsonl.gz --json "Solve x^2 = 9"
       consilium route --url http://127.0.0.1:8080 "Solve x^2 = 9"
     """
@@ -43,20 +48,20 @@ def route(
     else:
         from router.config import load_config
 
-        settings = load_config({"registry": registry, "outcomes": outcomes}, config)
-        decided = asyncio.run(decide(settings.registry, settings.outcomes, model, question))
+        settings = load_config({"registry": registry, "outcomes": outcomes, "state": state}, config)
+        decided = asyncio.run(decide(settings, model, question))
     if json:
         print_json(decided)
     else:
         _show(decided)
 
 
-async def decide(registry: Path, outcomes: Path | None, model: str, question: str) -> dict[str, Any]:
-    """A decision made here, as `POST /v1/route` gives it."""
+async def decide(settings: Config, model: str, question: str) -> dict[str, Any]:
+    """A decision made here, as `POST /v1/route` gives it; `learned` says where the estimates come from."""
     import orjson
 
     from experts.wire import parse
-    from router.explain import plan_json
+    from router.explain import learned, plan_json
     from router.local import load_registry, open_router
     from router.run import Run
     from router.telemetry import Log, Telemetry
@@ -64,14 +69,16 @@ async def decide(registry: Path, outcomes: Path | None, model: str, question: st
     body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": question}]})
     query = parse("chat", body, "dec-0")
     async with open_router(
-        load_registry(registry), outcomes=outcomes, telemetry=Telemetry(Log(level="warning"))
-    ) as router:
+        load_registry(settings.registry), outcomes=settings.outcomes, artifact=settings.artifacts,
+        telemetry=Telemetry(Log(level="warning")),
+    ) as router:  # fmt: skip
         run = Run(query.id)
-        plan, _ = await router.plan(query, run)
-        return {**plan_json(plan), "decide_ms": round(run.decide_s * 1e3, 3)}
+        plan, snapshot = await router.plan(query, run)
+        return {**plan_json(plan), **learned(snapshot, plan), "decide_ms": round(run.decide_s * 1e3, 3)}
 
 
 def _show(decided: dict[str, Any]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from router.cli.output import screen
@@ -79,17 +86,23 @@ def _show(decided: dict[str, Any]) -> None:
     chosen = {seat["expert"] for seat in decided["plan"]["seats"]}
     table = Table(box=None, pad_edge=False)
     table.add_column("expert")
-    for column in ("quality", "±", "cost, USD", "latency, ms", "score"):
+    skilled = any("suitability" in row for row in decided["estimates"])
+    figures = ("quality", "uncertainty", "cost_usd", "latency_ms", "score", *(["suitability"] if skilled else []))
+    for column in ("quality", "±", "cost, USD", "latency, ms", "score", *(["by skill"] if skilled else [])):
         table.add_column(column, justify="right")
     for row in decided["estimates"]:
         table.add_row(
             f"[bold]{row['expert']}[/]" if row["expert"] in chosen else row["expert"],
-            *(_number(row.get(name)) for name in ("quality", "uncertainty", "cost_usd", "latency_ms", "score")),
+            *(_number(row.get(name)) for name in figures),
         )
     console = screen()
     console.print(f"[bold]{', '.join(sorted(chosen))}[/] by {decided['plan']['composer']}: {decided['reason']}")
     if decided["estimates"]:
         console.print(table)
+    if "learned" in decided:
+        console.print(f"[dim]estimates from: {escape(decided['learned'])}[/]", soft_wrap=True)
+    if decided.get("skills"):
+        console.print(f"skills: {', '.join(decided['skills'])}")
     for name, why in decided["excluded"].items():
         console.print(f"[dim]{name} is out: {why}[/]")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -13,22 +11,24 @@ import orjson
 from experts.errors import AllFailed, BudgetSpent, ConsiliumError, ExpertError
 from experts.language import Answer, Message, Query
 from experts.protocols import Emit
+from router.answers import boxed, choice, number, text
+from router.answers.auto import picked
+from router.confidence import flaw
 from router.plan import Plan, Seat
 from router.protocols import Call, Heard, Voices
 
 SAMPLING = 0.7
 """Temperature of an expert's further samples, where the caller asked for less: equal samples tell nothing."""
 
-_CODE = re.compile(r"```(?:python|py)\n(.*?)```", re.DOTALL)
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-_ANSWER = re.compile(r"(?:answer\s*(?:is|:)|####)\s*(.+)", re.IGNORECASE)
-
 
 def recruited(plan: Plan, k: int, *, repeat: bool = True) -> Plan:
-    """The plan with k seats: those a policy chose, where they are several; else the experts of highest expected
-    quality. Where there are fewer experts, they sit again, which is self-consistency."""
+    """The plan with k seats: those a policy chose, where they are several; else, where the skills of the query are
+    known, recruited by them; else the experts of highest expected quality. Where there are fewer experts, they sit
+    again, which is self-consistency."""
     seats = [seat.expert for seat in plan.seats]
-    if len(seats) == 1:
+    if len(seats) == 1 and repeat and any(row.suitability for row in plan.estimates):
+        seats = apportioned(plan, k)
+    elif len(seats) == 1:
         rows = sorted(plan.estimates, key=lambda row: -row.quality)
         others = [row.expert for row in rows] or list(plan.spares)
         seats = list(dict.fromkeys([*seats, *(name for name in others if name not in plan.excluded)]))[:k]
@@ -36,6 +36,20 @@ def recruited(plan: Plan, k: int, *, repeat: bool = True) -> Plan:
             seats.append(seats[len(seats) % len(set(seats))])
     spares = tuple(name for name in plan.spares if name not in seats)
     return replace(plan, seats=tuple(Seat(name, 1 / len(seats)) for name in seats), spares=spares)
+
+
+def apportioned(plan: Plan, k: int) -> list[str]:
+    """k seats in proportion to suitability, with repeats: the next seat goes to the highest suitability / (seats + 1).
+    The first is the policy's: it may explore, or abstain.
+
+    Symbolic-MoE draws them, with replacement, in the same proportions. D'Hondt's highest averages come as near to these
+    as whole seats can, and without a draw, so that a plan can be explained before it is carried out.
+    """
+    wanted = {row.expert: row.suitability or 0.0 for row in plan.estimates if row.expert not in plan.excluded}
+    seats = [plan.expert]
+    while len(seats) < k:
+        seats.append(max(wanted, key=lambda name: wanted[name] / (seats.count(name) + 1)))
+    return [seats[0], *sorted(seats[1:], key=lambda name: -wanted[name])]
 
 
 def calls(query: Query, seats: Sequence[str], *, role: str = "seat") -> list[Call]:
@@ -55,25 +69,20 @@ def calls(query: Query, seats: Sequence[str], *, role: str = "seat") -> list[Cal
 
 def weakness(query: Query, answer: Answer) -> str:
     """What is plainly wrong with an answer, whoever gave it; empty where nothing is."""
-    text = answer.text.strip()
-    if not text:
-        return "it says nothing"
+    said = answer.text.strip()
+    if not said:
+        return flaw(said)
     if answer.finish == "length" and query.max_tokens is None:
         return "it was cut short"
     if query.needs.structured:
-        return invalid(query, text)
-    for code in _CODE.findall(text):
-        try:
-            ast.parse(code)
-        except (SyntaxError, ValueError) as fault:
-            return f"its code does not parse: {fault}"
-    return ""
+        return invalid(query, said)
+    return flaw(said)
 
 
-def invalid(query: Query, text: str) -> str:
+def invalid(query: Query, said: str) -> str:
     """Why a text is not the structured output that was asked for; empty where it is."""
     try:
-        value: Any = orjson.loads(text)
+        value: Any = orjson.loads(said)
     except orjson.JSONDecodeError as fault:
         return f"it is not JSON: {fault}"
     form: dict[str, Any] = orjson.loads(bytes(query.fields["response_format"]))
@@ -91,21 +100,32 @@ def invalid(query: Query, text: str) -> str:
     return "" if fault is None else f"{fault.json_path}: {fault.message}"
 
 
-def final(text: str) -> str:
-    """What a text comes to, for comparing: its boxed expression, what follows "the answer is", or all of it."""
-    text = text.strip()
-    if (found := _BOXED.findall(text)) or (found := _ANSWER.findall(text)):
-        text = found[-1]
-    elif len(text) > 200:
-        return ""
-    return re.sub(r"[\s.,!*$]+", " ", text).strip().lower()
+async def agreement(query: Query, found: Sequence[Answer]) -> float:
+    """The share of answers that come to the most frequent thing, 0 to 1; 0 where none can be compared.
+
+    They are compared as what the question asks for (a number, a choice, an expression), else by the words of a short
+    final answer. Running code and solving equations is left to a vote: it is not worth it to skip a call. Structured
+    output is compared whole, as the value that it is.
+    """
+    if query.needs.structured:
+        return _most([_value(answer.text) for answer in found])
+    question = query.user_texts()[-1]
+    module = {"number": number, "choice": choice, "boxed": boxed}.get(picked(question), text)
+    extractor = module.build(module.Options())
+    readings = [await extractor.read(question, answer.text) for answer in found]
+    return _most([None if reading is None else reading.key for reading in readings])
 
 
-def agreement(answers: Sequence[Answer]) -> float:
-    """The share of answers that come to the most frequent thing, 0 to 1; 0 where none can be compared."""
-    found = [final(answer.text) for answer in answers]
-    named = [one for one in found if one]
-    return max((named.count(one) for one in named), default=0) / max(len(found), 1)
+def _most(keys: Sequence[object]) -> float:
+    known = [key for key in keys if key is not None]
+    return max((known.count(key) for key in known), default=0) / max(len(keys), 1)
+
+
+def _value(said: str) -> bytes | None:
+    try:
+        return orjson.dumps(orjson.loads(said), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def answers(heard: Sequence[Heard]) -> list[Answer]:
@@ -121,6 +141,16 @@ def best(found: Sequence[Answer], voices: Voices) -> Answer:
         return answer.finish != "length", row.quality if row else 0.0
 
     return max(found, key=worth)
+
+
+def too_few(heard: Sequence[Heard], quorum: int) -> ConsiliumError:
+    """The error of a request that fewer seats answered than its quorum, or nobody."""
+    answered = len(answers(heard))
+    if not answered:
+        return nobody(heard)
+    causes = [one.error for one in heard if isinstance(one.error, ExpertError)]
+    why = "; ".join(f"{one.call.expert}: {one.error.message}" for one in heard if one.error is not None)
+    return AllFailed(f"{answered} of {len(heard)} seats answered, and the quorum is {quorum}: {why}", causes=causes)
 
 
 def nobody(heard: Sequence[Heard]) -> ConsiliumError:

@@ -26,7 +26,7 @@ from router.protocols import Heard, Voices
 
 
 class Options(BaseModel):
-    """`weights` and `threshold` come from fitting on outcomes to a target cost."""
+    """`weights` and `threshold` are what `consilium fit` found on outcomes, where no evidence is named here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +44,7 @@ def build(options: Options) -> Cascade:
 class Cascade:
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._own = options.weights is not None or options.logprob is not None or options.samples > 1
         self._wants_logprobs = options.logprob is not None or "logprob" in (options.weights or {})
 
     def seated(self, plan: Plan) -> Plan:
@@ -68,7 +69,7 @@ class Cascade:
             if not found:
                 trail.append({"expert": name, "weak": "it failed"})
                 continue
-            why = "" if last else self._weak(query, voices, found, again)
+            why = "" if last else await self._weak(query, voices, found, again)
             trail.append({"expert": name, "weak": why})
             if not why:
                 break
@@ -83,23 +84,27 @@ class Cascade:
             raise _seats.nobody(heard)
         return await _seats.settled(query, voices, self._plain(query, found[-1]), emit)
 
-    def _weak(self, query: Query, voices: Voices, found: list[Answer], asked: int) -> str:
+    async def _weak(self, query: Query, voices: Voices, found: list[Answer], asked: int) -> str:
         """Why the next expert should be asked too; empty where the answer will do."""
         options, answer = self._options, found[-1]
         if why := _seats.weakness(query, answer):
             return why
         logprob = mean_logprob(answer)
-        agreed = _seats.agreement(found) if asked > 1 else None
+        agreed = await _seats.agreement(query, found) if asked > 1 else None
         if options.logprob is not None and logprob is not None and logprob < options.logprob:
             return f"mean log-probability {logprob:.2f}, below {options.logprob:.2f}"
         if agreed is not None and agreed < 1:
             return "its samples disagree"
-        if options.weights is not None:
+        fitted = None if self._own else voices.composing.cascade
+        weights, threshold = options.weights, options.threshold
+        if fitted is not None:
+            weights, threshold = fitted.weights, fitted.threshold
+        if weights is not None:
             row = voices.estimates.get(answer.expert)
             evidence = Evidence(logprob, agreed, row.quality if row else None, answer.usage.completion_tokens)
-            sure = score(evidence, options.weights)
-            if sure < options.threshold:
-                return f"P(right) {sure:.2f}, below {options.threshold:.2f}"
+            sure = score(evidence, weights)
+            if sure < threshold:
+                return f"P(right) {sure:.2f}, below {threshold:.2f}"
         return ""
 
     def _plain(self, query: Query, answer: Answer) -> Answer:

@@ -1,12 +1,13 @@
 """`council`: recruited experts reason, each on its own, and an aggregator writes the answer, streaming.
 
-Sources: Symbolic-MoE (arXiv 2503.05641): k experts recruited for the query, a repeat being self-consistency, and an
-aggregator chosen for its ability to aggregate. Mixture-of-Agents (arXiv 2406.04692): with `layers` > 1, every seat of a
-further layer sees the answers of the layer before. Where the seats agree already, nobody aggregates.
+Sources: Symbolic-MoE (arXiv 2503.05641): k experts recruited by the skills that the query takes (where the route's
+estimator knows of skills), a repeat being self-consistency, and an aggregator chosen for its measured ability.
+Mixture-of-Agents (arXiv 2406.04692): with `layers` > 1, every seat of a further layer sees the answers of the layer
+before. Where the seats agree already, nobody aggregates.
 
-`n` > 1 and tool calls fall to `single`. Log-probabilities are the aggregator's. Structured output: the aggregator is
-heard whole, checked, and repaired once. Without a quorum of seats the request fails; an aggregator that fails, or that
-the budget has no room for, leaves the best seat's answer.
+`n` > 1 and tool calls fall to `single`. Log-probabilities are those of whoever wrote the answer. Structured output: the
+aggregator is heard whole, checked, and repaired once. Without a quorum of seats the request fails; an aggregator that
+fails, or that the budget has no room for, leaves the best seat's answer.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Options(BaseModel):
     layers: int = Field(default=1, ge=1, le=8, description="Rounds of the seats; above 1 it is a Mixture-of-Agents.")
     aggregator: str | None = Field(default=None, description="Who writes the answer. Default: the ablest.")
     abilities: Mapping[str, float] = Field(
-        default_factory=dict[str, float], description="Measured ability to aggregate, by expert. Default: quality."
+        default_factory=dict[str, float],
+        description="Ability to aggregate, by expert. Default: what was measured, else expected quality.",
     )
     quorum: int = Field(default=1, ge=1, description="Seats that must answer.")
     skip: bool = Field(default=True, description="Give the seats' answer where all of them agree.")
@@ -58,27 +60,27 @@ class Council:
 
     async def compose(self, query: Query, voices: Voices, emit: Emit) -> Answer:
         options, seats = self._options, [seat.expert for seat in voices.plan.seats]
-        plain = query.with_fields(logprobs=None, top_logprobs=None)
-        asked, found = plain, list[Answer]()
+        asked, found, agreed = query, list[Answer](), 0.0
         heard: list[Heard] = []
         for layer in range(options.layers):
             left = options.layers - layer
+            asking = _seats.calls(asked, seats, role="seat" if layer == 0 else f"seat of layer {layer + 1}")
             now = await voices.hear_all(
-                _seats.calls(asked, seats, role="seat" if layer == 0 else f"seat of layer {layer + 1}"),
-                keep=1 - (1 - KEEP) / left, keep_calls=1 if voices.budget.calls_left > 1 else 0,
+                asking, keep=1 - (1 - KEEP) / left, keep_calls=1 if voices.budget.calls_left > 1 else 0,
             )  # fmt: skip
             heard += now
+            place = {id(call): number for number, call in enumerate(asking)}
+            now.sort(key=lambda one: place[id(one.call)])  # who reads them reads the same, whoever was faster
             found = _seats.answers(now) or found
             quorum = min(options.quorum, len(seats))
             while layer == 0 and len(found) < quorum and (more := await self._spare(asked, voices, heard)):
                 found.append(more)
-            agreed = _seats.agreement(found)
+            agreed = await _seats.agreement(query, found)
             if agreed == 1.0 and len(found) > 1 and options.skip:
                 break
-            asked = _reading(plain, found)
+            asked = _reading(query, found)
         if len(found) < min(options.quorum, len(seats)):
-            raise _seats.nobody(heard)
-        agreed = _seats.agreement(found)
+            raise _seats.too_few(heard, options.quorum)
         voices.note(agreement=round(agreed, 3), answered=len(found))
         if len(found) == 1 or (options.skip and agreed == 1.0):
             voices.note(aggregator=None, skipped="the seats agree" if len(found) > 1 else "one seat answered")
@@ -118,7 +120,7 @@ class Council:
 
     def _aggregators(self, voices: Voices, found: Sequence[Answer]) -> list[str]:
         """The ablest first: by what was measured, else by expected quality."""
-        rows, measured = voices.estimates, self._options.abilities
+        rows, measured = voices.estimates, self._options.abilities or voices.abilities
         names = list(dict.fromkeys([*(answer.expert for answer in found), *measured]))
 
         def ability(name: str) -> float:
@@ -131,5 +133,9 @@ class Council:
 
 
 def _reading(query: Query, found: Sequence[Answer]) -> Query:
-    listed = "\n\n".join(f"[Expert {place}]\n{answer.text.strip()}" for place, answer in enumerate(found, 1))
-    return _seats.extended(query, [("user", ASK.format(listed=listed))])
+    return _seats.extended(query, [("user", question([answer.text for answer in found]))])
+
+
+def question(texts: Sequence[str]) -> str:
+    """What an aggregator is asked of these answers."""
+    return ASK.format(listed="\n\n".join(f"[Expert {place}]\n{text.strip()}" for place, text in enumerate(texts, 1)))

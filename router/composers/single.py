@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
 
-from experts.errors import AllFailed, ExpertError
+from experts.errors import AllFailed, BudgetSpent, ExpertError
 from experts.language import Answer, Query
 from experts.protocols import Emit
 from router.plan import Plan
@@ -26,16 +28,24 @@ class Single:
         return plan
 
     async def compose(self, query: Query, voices: Voices, emit: Emit) -> Answer:
-        plan = voices.plan
-        causes: list[ExpertError] = []
-        for expert in (plan.expert, *plan.spares):
-            try:
-                return await voices.ask(expert, query, emit)
-            except ExpertError as fault:
-                if voices.committed or not fault.retryable:
-                    raise
-                causes.append(fault)
-        if len(causes) == 1:
-            raise causes[0]
-        tried = "; ".join(f"{cause.expert}: {cause.message}" for cause in causes)
-        raise AllFailed(f"all {len(causes)} experts that were tried failed: {tried}", causes=causes)
+        return await first_of((voices.plan.expert, *voices.plan.spares), query, voices, emit)
+
+
+async def first_of(experts: Sequence[str], query: Query, voices: Voices, emit: Emit) -> Answer:
+    """The first of these to answer; the next one is asked only where nothing has been said yet."""
+    causes: list[ExpertError] = []
+    for expert in experts:
+        try:
+            return await voices.ask(expert, query, emit)
+        except ExpertError as fault:
+            if voices.committed or not fault.retryable:
+                raise
+            causes.append(fault)
+        except BudgetSpent:
+            if not causes:
+                raise
+            break  # who failed before is why there is no answer
+    if len(causes) == 1:
+        raise causes[0]
+    tried = "; ".join(f"{cause.expert}: {cause.message}" for cause in causes)
+    raise AllFailed(f"all {len(causes)} experts that were tried failed: {tried}", causes=causes)

@@ -221,7 +221,8 @@ def joined(first: Outcomes, second: Outcomes) -> Outcomes:
         vectors = second.vectors
     return Outcomes(
         first.ids + second.ids, first.tasks + second.tasks, first.splits + second.splits, first.texts + second.texts,
-        first.experts, **tables, vectors=vectors,
+        first.experts, **tables, vectors=vectors, digests=first.digests + second.digests,
+        skills=first.words + second.words,
     )  # fmt: skip
 
 
@@ -246,11 +247,13 @@ def vectors_of(queries: Queries | Outcomes, name: str) -> Vectors:
     return np.ascontiguousarray(queries.vectors, np.float32)
 
 
-def fold_of(texts: Sequence[str], folds: int) -> Ints:
-    """A fold for every row by a hash of its text: equal texts are never on both sides of a split."""
-    return np.array(
-        [int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest()) % folds for text in texts], np.int64
-    )
+def fold_of(keys: Sequence[str], folds: int) -> Ints:
+    """A fold for every row by a hash of its key: equal texts are never on both sides of a split."""
+    return np.array([int.from_bytes(_digest(key)) % folds for key in keys], np.int64)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=4).digest()
 
 
 def batches(rows: int, size: int) -> Iterator[slice]:
@@ -265,12 +268,13 @@ def estimates(
     """Estimates from (n, e) arrays, quality cut to 0..1, tokens and latency from the experts' means."""
     shape = quality.shape
 
-    def table(values: Floats) -> Matrix:
-        return np.ascontiguousarray(np.broadcast_to(values, shape), np.float32)
+    def table(values: Floats | Matrix) -> Matrix:
+        out = np.empty(shape, np.float32)
+        out[...] = values
+        return out
 
+    bounded = np.minimum(np.maximum(quality, 0), 1).astype(np.float32)
     return Estimates(
-        tuple(experts), np.clip(quality, 0, 1).astype(np.float32),
-        np.ascontiguousarray(np.broadcast_to(uncertainty, shape), np.float32),
-        table(known.tokens if tokens is None else tokens), table(known.latency_ms),
-        known.best if default is None else default, tuple(notes),
+        tuple(experts), bounded, table(uncertainty), table(known.tokens if tokens is None else tokens),
+        table(known.latency_ms), known.best if default is None else default, tuple(notes),
     )  # fmt: skip

@@ -33,6 +33,10 @@ CENTRES = np.array([5.6, 3.9, 2.0, 1.0, 0.4, 0.18, 0.03, 0.03, 0.015, 0.03, 0.00
 SCALES = np.array([1.0, 1.0, 1.2, 1.0, 0.5, 0.03, 0.04, 0.03, 0.03, 0.025, 0.01, 0.012, 0.005, 0.03], np.float32)
 WIDTH = len(CENTRES)
 
+_MEMBER = np.zeros((256, len(CLASSES)), np.float32)
+for _column, _bytes in enumerate(CLASSES):
+    _MEMBER[list(_bytes), _column] = 1
+
 
 def surface(texts: Sequence[str]) -> Matrix:
     """Features of about unit scale, bent towards two, so that a text like none seen is not taken for an extreme one.
@@ -45,10 +49,7 @@ def surface(texts: Sequence[str]) -> Matrix:
     codes = np.frombuffer(b"".join(raw), np.uint8)
     rows = np.repeat(np.arange(len(raw), dtype=np.int64) * 256, sizes)
     counts = np.bincount(rows + codes, minlength=256 * len(raw)).reshape(len(raw), 256)
-    member = np.zeros((256, len(CLASSES)), np.float32)
-    for column, members in enumerate(CLASSES):
-        member[list(members), column] = 1
-    per_class = counts.astype(np.float32) @ member
+    per_class = counts.astype(np.float32) @ _MEMBER
     logs = np.log1p(np.column_stack([sizes, per_class[:, 0], per_class[:, 1], per_class[:, 2], per_class[:, 8]]))
     shares = per_class[:, [0, 1, 3, 4, 5, 6, 7, 8, 9]] / np.maximum(sizes, 1)[:, None]
     found = 2 * np.tanh((np.hstack([logs, shares]) - CENTRES) / SCALES / 2)

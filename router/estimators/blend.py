@@ -22,7 +22,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from experts.language import Card
-from experts.protocols import Vectors
 from router.estimators import _files, open_estimator
 from router.estimators._abstain import margin
 from router.estimators._evidence import (
@@ -36,9 +35,9 @@ from router.estimators._evidence import (
     known_rows,
     merged,
     successor,
-    vectors_of,
 )
 from router.estimators.cards import texts_of
+from router.estimators.clusters import Clusters
 from router.outcomes import Outcomes
 from router.plan import Estimates, Matrix, Queries
 from router.protocols import Estimator, Parts
@@ -64,13 +63,6 @@ class Crossfitted(Protocol):
     """An estimator that can predict its own rows without each row's fold, cheaper than by refitting."""
 
     def crossfit(self, cards: Sequence[Card], outcomes: Outcomes, folds: Ints) -> Floats: ...
-
-
-@runtime_checkable
-class Familiar(Protocol):
-    """An estimator that can say how much a query is like those it has outcomes of, 0 to 1. Shape (n,)."""
-
-    def familiarity(self, vectors: Vectors) -> Floats: ...
 
 
 class Blend:
@@ -101,7 +93,7 @@ class Blend:
             for member in self._members.values():
                 member.fit(cards, rows)
             return
-        folds = fold_of(rows.texts, self._options.folds)
+        folds = fold_of(rows.keys, self._options.folds)
         held = [self._crossfit(member, cards, rows, folds) for member in self._members.values()]
         scores = rows.scores.astype(np.float64)
         mean = self._effects.mean
@@ -143,16 +135,26 @@ class Blend:
         count = self._effects.count
         if not count.any():
             return promise
-        guesses = [member.estimate(queries) for member in self._members.values()]
+        guesses: list[Estimates] = []
+        trust = np.repeat((count / (count + self._options.thin))[None, :], len(queries), axis=0)
+        for member in self._members.values():
+            if isinstance(member, Clusters):
+                guess, familiar = member.placed(queries)
+                trust *= familiar[:, None]
+            else:
+                guess = member.estimate(queries)
+            guesses.append(guess)
         mean, shared, special = self._parts_of([guess.quality for guess in guesses])
         measured = mean + shared + special
-        trust = self._trust(queries)
         card = mean + trust.max(1, keepdims=True) * shared + self._promise * (promise.quality - 0.5)
         quality = trust * measured + (1 - trust) * card
         spread = np.mean([guess.uncertainty for guess in guesses], axis=0)
         doubt = np.hypot(trust * spread, (1 - trust) * promise.uncertainty)
         found = estimates(self._names, quality, doubt, self._effects, self._notes(), default=self._default)
-        return replace(found, margins=tuple(self._margins.tolist()))
+        skilled = next((guess for guess in guesses if guess.suitability is not None), found)
+        return replace(
+            found, margins=tuple(self._margins.tolist()), suitability=skilled.suitability, skills=skilled.skills
+        )
 
     def _parts_of(self, guesses: Sequence[Matrix | Floats]) -> tuple[Floats, Floats, Floats]:
         """The experts' means (e,), and of every query what all share (n, 1) and what sets each apart (n, e)."""
@@ -169,15 +171,6 @@ class Blend:
     def _combined(self, guesses: Sequence[Floats]) -> Floats:
         mean, shared, special = self._parts_of(guesses)
         return mean + shared + special
-
-    def _trust(self, queries: Queries) -> Floats:
-        """What the outcomes weigh against the cards, (n, e): little for an expert with few, or a query like none."""
-        count = self._effects.count
-        trust = np.repeat((count / (count + self._options.thin))[None, :], len(queries), axis=0)
-        for member in self._members.values():
-            if isinstance(member, Familiar):
-                trust *= member.familiarity(vectors_of(queries, "blend"))[:, None]
-        return trust
 
     def save(self, folder: Path) -> None:
         arrays = {"difficulty": self._difficulty, "specialty": self._specialty, "margins": self._margins,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from experts.errors import ConfigError
@@ -45,11 +46,34 @@ class Profile:
     vectors: Vectors
 
 
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """All profiles, to be compared with a query at once: every text's vector (t, d); per expert the rows of its texts,
+    filled up with t, (e, most); and how many it has, (e,)."""
+
+    vectors: Vectors
+    place: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    @staticmethod
+    def of(profiles: Sequence[Profile]) -> Shelf:
+        """Of any profiles; there is nothing to compare with where none has a text."""
+        sizes = np.array([len(profile.vectors) for profile in profiles], np.int64)
+        ends = np.cumsum(sizes)
+        column: NDArray[np.int64] = np.arange(int(sizes.max(initial=0)), dtype=np.int64)
+        place: NDArray[np.int64] = np.where(
+            column < sizes[:, None], (ends - sizes)[:, None] + column, int(sizes.sum())
+        )  # fmt: skip
+        told = [profile.vectors for profile in profiles if len(profile.vectors)]
+        return Shelf(np.concatenate(told) if told else np.zeros((0, 1), np.float32), place, sizes)
+
+
 class Cards:
     def __init__(self, options: Options, parts: Parts) -> None:
         self._options = options
         self._encoder = parts.encoder
         self._profiles: tuple[Profile, ...] = ()
+        self._shelf = Shelf.of(())
         self._effects = effects(Outcomes.empty(()))
 
     @property
@@ -58,35 +82,33 @@ class Cards:
 
     def fit(self, cards: Sequence[Card], outcomes: Outcomes) -> None:
         """Reads the cards only. Outcomes give tokens and latency, never a match."""
-        self._profiles = self._profiles_of(cards)
+        self._keep(self._profiles_of(cards))
         self._effects = effects(outcomes.for_experts([card.name for card in cards]))
 
     def update(self, outcomes: Outcomes) -> None:
         """Cards do not change with outcomes: nothing to learn."""
 
     def add(self, card: Card, outcomes: Outcomes) -> None:
-        self._profiles = (*self._profiles, *self._profiles_of([card]))
+        self._keep((*self._profiles, *self._profiles_of([card])))
         one = effects(outcomes.for_experts([card.name]))
         self._effects = beside(self._effects, one)
 
     def match(self, vectors: Vectors) -> Floats:
         """Similarity of every query with every card, NaN for a card that says nothing. Shape (n, e)."""
-        options = self._options
-        out = np.full((len(vectors), len(self._profiles)), np.nan)
+        options, shelf = self._options, self._shelf
         rest = 1.0 - options.weight_nearest - options.weight_description
-        for column, profile in enumerate(self._profiles):
-            if not len(profile.vectors):
-                continue
-            cosine = vectors @ profile.vectors.T
-            count = min(options.nearest, cosine.shape[1])
-            top = np.partition(cosine, cosine.shape[1] - count, axis=1)[:, -count:]
-            out[:, column] = (
-                options.weight_nearest * top.max(1) + rest * top.mean(1) + options.weight_description * cosine[:, 0]
-            )
-        return out
+        cosine = vectors @ shelf.vectors.T
+        away = np.full((len(vectors), 1), -np.inf, cosine.dtype)
+        each = np.concatenate([cosine, away], axis=1)[:, shelf.place]
+        nearest = min(options.nearest, each.shape[2])
+        top = np.partition(each, each.shape[2] - nearest, axis=2)[:, :, -nearest:]
+        count = np.minimum(shelf.sizes, nearest)
+        mean = np.where(np.isfinite(top), top, 0).sum(2) / np.maximum(count, 1)
+        found = options.weight_nearest * top.max(2) + rest * mean + options.weight_description * each[:, :, 0]
+        return np.where(count > 0, found, np.nan).astype(np.float64)
 
     def estimate(self, queries: Queries) -> Estimates:
-        if not any(len(profile.vectors) for profile in self._profiles):
+        if not len(self._shelf.vectors):
             blank = np.full((len(queries), len(self._profiles)), 0.5)
             return self._estimates(blank, "no card says anything: every expert is held to be equally good")
         match = self.match(vectors_of(queries, "cards"))
@@ -103,8 +125,11 @@ class Cards:
 
     def load(self, folder: Path) -> None:
         state, arrays = _files.read(folder, "cards")
-        self._profiles = tuple(Profile(name, arrays[f"profile{i}"]) for i, name in enumerate(state["experts"]))
+        self._keep(tuple(Profile(name, arrays[f"profile{i}"]) for i, name in enumerate(state["experts"])))
         self._effects = _files.effects_of(arrays)
+
+    def _keep(self, profiles: tuple[Profile, ...]) -> None:
+        self._profiles, self._shelf = profiles, Shelf.of(profiles)
 
     def _profiles_of(self, cards: Sequence[Card]) -> tuple[Profile, ...]:
         texts = [texts_of(card) for card in cards]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,15 +62,24 @@ class Clustering:
     centroids: Vectors
     edges: Ints
 
+    def cosines(self, vectors: Vectors) -> Vectors:
+        """Of every query with every centroid, shape (n, cells)."""
+        return vectors @ self.centroids.T
+
     def cells_of(self, vectors: Vectors) -> NDArray[np.int64]:
         """The cell of every query in every clustering, as rows of `centroids`. Shape (n, clusterings)."""
-        closeness = vectors @ self.centroids.T
-        columns = [closeness[:, a:b].argmax(1) + a for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
-        return np.stack(columns, axis=1)
+        return self.cells_in(self.cosines(vectors))
 
-    def closeness(self, vectors: Vectors) -> Floats:
+    def cells_in(self, cosine: Vectors) -> NDArray[np.int64]:
+        """The same from the cosines."""
+        out = np.empty((len(cosine), len(self.edges) - 1), np.int64)
+        for column, (start, end) in enumerate(pairwise(self.edges.tolist())):
+            out[:, column] = cosine[:, start:end].argmax(1)
+        return out + self.edges[:-1]
+
+    @staticmethod
+    def closeness(cosine: Vectors) -> Floats:
         """Mean cosine with the three nearest centroids, shape (n,)."""
-        cosine = vectors @ self.centroids.T
         count = min(3, cosine.shape[1])
         return np.partition(cosine, cosine.shape[1] - count, axis=1)[:, -count:].mean(1).astype(np.float64)
 
@@ -143,27 +153,29 @@ class Clusters:
         self._table = self._settled()
 
     def estimate(self, queries: Queries) -> Estimates:
+        return self.placed(queries)[0]
+
+    def placed(self, queries: Queries) -> tuple[Estimates, Floats]:
+        """The estimates; and how much each query is like those with outcomes, shape (n,): 1 within their usual
+        closeness to the cells, falling to 0 far outside, and 0 where there are no cells."""
         if self._clustering is None:
             shape = (len(queries), len(self._experts))
-            return estimates(
+            found = estimates(
                 self._experts, np.broadcast_to(self._effects.mean, shape), np.broadcast_to(self._effects.error, shape),
                 self._effects, ("too few outcomes for categories",),
             )  # fmt: skip
-        cell = self._clustering.cells_of(vectors_of(queries, "clusters"))
+            return found, np.zeros(len(queries))
+        cosine = self._clustering.cosines(vectors_of(queries, "clusters"))
+        cell = self._clustering.cells_in(cosine)
         each = self._table[cell]
         quality = each.mean(1)
         spread = np.clip(quality * (1 - quality), 0.02, None) / (self._counts[cell].mean(1) + self._shrink.specialty)
         note = f"{cell.shape[1]} clusterings; cells " + ", ".join(map(str, self._clustering.sizes()))
-        return estimates(self._experts, quality, np.sqrt(spread + each.var(1)), self._effects, (note,))
-
-    def familiarity(self, vectors: Vectors) -> Floats:
-        """How much a query is like those with outcomes: 1 within their usual closeness to the cells, falling to 0 far
-        outside. Shape (n,); 0 where there are no cells."""
-        if self._clustering is None:
-            return np.zeros(len(vectors))
+        found = estimates(self._experts, quality, np.sqrt(spread + each.var(1)), self._effects, (note,))
         usual, edge = self._closeness
         far = edge - 1.25 * (usual - edge)
-        return np.clip((self._clustering.closeness(vectors) - far) / max(edge - far, 1e-6), 0, 1)
+        like = (self._clustering.closeness(cosine) - far) / max(edge - far, 1e-6)
+        return found, np.minimum(np.maximum(like, 0), 1)
 
     def save(self, folder: Path) -> None:
         arrays = _files.arrays_of(self._effects) | {"sums": self._sums, "counts": self._counts}
@@ -198,7 +210,8 @@ class Clusters:
         every = self._cluster(vectors_of(rows, "clusters"), sizes)
         self._clustering = self._choose(every, rows, folds)
         self._sums, self._counts = self._tally(rows)
-        usual, edge = np.quantile(self._clustering.closeness(vectors_of(rows, "clusters")), (0.5, 0.05))
+        cosine = self._clustering.cosines(vectors_of(rows, "clusters"))
+        usual, edge = np.quantile(self._clustering.closeness(cosine), (0.5, 0.05))
         self._closeness = (float(usual), float(edge))
         self._table = self._settled()
 

@@ -2,19 +2,20 @@
 
 Source: Symbolic-MoE (arXiv 2503.05641). There a language model names each question's skills; an expert's profile is +1
 on the words of a question that it solved and -1 where it failed; a new question's words are mapped to the nearest
-profile words. Here the words are keyphrases found by YAKE (Campos et al. 2020), kept when several questions name them
-and they have at most 20 characters, as in the paper's code; a word lies at the mean vector of the questions that name
-it, so mapping a query to its words needs no second encoding. Profiles are shrunk toward each expert's mean (the
-paper's global competency). The experts' own declared skills join the words where there is an encoder to place them.
+profile words. Here the words are keyphrases found by YAKE (Campos et al. 2020), or named by an expert while profiling
+(`consilium profile --skills-by`), and kept when several questions name them; a word lies at the mean vector of the
+questions that name it, so mapping a query to its words needs no second encoding. Profiles are shrunk toward each
+expert's mean (the paper's global competency); a net count of +1 and -1 over n questions is a success rate of
+(1 + net / n) / 2. For recruiting, `suitability` is the rate over the query's words times competence^(1/T). The experts'
+own declared skills join the words where there is an encoder to place them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,19 +29,20 @@ from router.estimators._sparse import scatter
 from router.outcomes import Outcomes
 from router.plan import Estimates, Queries
 from router.protocols import Parts
-
-LONGEST_WORD = 20
+from router.skills import keyphrases
 
 
 class Options(BaseModel):
     """`words`: skill words given to a query; `vocabulary`: words kept at most; `read`: questions read for words at
-    most; `named`: how many questions must name a word."""
+    most; `named`: how many questions must name a word; `temperature` of the recruiting: an expert's competence over all
+    questions counts to the power of 1 / temperature."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     words: int = Field(default=5, ge=1)
     vocabulary: int = Field(default=300, ge=1)
     read: int = Field(default=1000, ge=1)
     named: int = Field(default=3, ge=1)
+    temperature: float = Field(default=0.5, gt=0)
 
 
 class Skills:
@@ -65,7 +67,7 @@ class Skills:
         if not len(rows):
             return
         vectors = vectors_of(rows, "skills")
-        self._words, self._places = self._vocabulary(cards, rows.texts, vectors)
+        self._words, self._places = self._vocabulary(cards, rows, vectors)
         if not self._words:
             return
         self._sums, self._counts = self._tally(rows)
@@ -110,10 +112,12 @@ class Skills:
         quality = np.einsum("nw,nwe->ne", weight, table[near])
         known = np.einsum("nw,nwe->ne", weight, evidence[near])
         doubt = np.sqrt(np.clip(quality * (1 - quality), 0.02, None) / (known + self._shrink.specialty))
-        note = f"{len(self._words)} skill words"
-        if len(queries) == 1:
-            note = "skill words: " + ", ".join(self.words_of(vectors)[0])
-        return estimates(self._experts, quality, doubt, self._effects, (note,))
+        found = estimates(self._experts, quality, doubt, self._effects, (f"{len(self._words)} skill words",))
+        competence = np.clip(self._effects.mean, 0, 1) ** (1 / self._options.temperature)
+        return replace(
+            found, suitability=(found.quality * competence).astype(np.float32),
+            skills=tuple(self.words_of(vectors)[0]) if len(queries) == 1 else (),
+        )  # fmt: skip
 
     def save(self, folder: Path) -> None:
         arrays = {"places": self._places, "sums": self._sums, "counts": self._counts}
@@ -153,15 +157,13 @@ class Skills:
         first = near[np.arange(len(near)), close.argmax(1)]
         return sums[first], counts[first], own.scores.astype(np.float64)
 
-    def _vocabulary(
-        self, cards: Sequence[Card], texts: Sequence[str], vectors: Vectors
-    ) -> tuple[tuple[str, ...], Vectors]:
-        chosen = np.sort(np.random.default_rng(self._seed).permutation(len(texts))[: self._options.read])
-        named: dict[str, list[int]] = {}
-        for row in chosen.tolist():
-            for word in _keyphrases(str(texts[row])):
+    def _vocabulary(self, cards: Sequence[Card], rows: Outcomes, vectors: Vectors) -> tuple[tuple[str, ...], Vectors]:
+        chosen = np.sort(np.random.default_rng(self._seed).permutation(len(rows))[: self._options.read])
+        named, told = dict[str, list[int]](), rows.words
+        for row in map(int, chosen):
+            for word in told[row] or keyphrases(rows.texts[row]):
                 named.setdefault(word, []).append(row)
-        counts = Counter({word: len(rows) for word, rows in named.items() if len(rows) >= self._options.named})
+        counts = Counter({word: len(where) for word, where in named.items() if len(where) >= self._options.named})
         words = [word for word, _ in counts.most_common(self._options.vocabulary)]
         places = [vectors[named[word]].mean(0) for word in words]
         declared = sorted({skill for card in cards for skill in card.skills} - set(words))
@@ -172,15 +174,6 @@ class Skills:
             return (), np.zeros((0, 1), np.float32)
         table = np.stack(places).astype(np.float32)
         return tuple(words), table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
-
-
-def _keyphrases(text: str) -> list[str]:
-    """Up to five keyphrases of one or two words, lower case."""
-    from yake import KeywordExtractor
-
-    finder: Any = KeywordExtractor(lan="en", n=2, top=5)
-    found = {str(phrase).lower() for phrase, _ in finder.extract_keywords(text[:2000])}
-    return sorted(phrase for phrase in found if 2 < len(phrase) <= LONGEST_WORD)
 
 
 def build(options: Options, parts: Parts) -> Skills:

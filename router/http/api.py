@@ -20,7 +20,7 @@ from experts.wire import parse
 from registry.public import public
 from router.assembly import PRESETS, Snapshot
 from router.embedding import Embedding
-from router.explain import before, plan_json
+from router.explain import before, learned, plan_json
 from router.http.completions import CLIENT_CLOSED, watched
 from router.http.exchange import JSON, Receive, Scope, Send, error_reply, json_object, read_body, reply
 from router.http.exchange import reply_json as send_json
@@ -36,15 +36,21 @@ MOST_INPUTS = 2048
 
 
 def listed(snapshot: Snapshot, key: Key) -> list[dict[str, Any]]:
-    """Routes first, then experts, as far as this caller may use them, in OpenAI's shape."""
+    """Routes first, then experts, as far as this caller may use them, in OpenAI's shape.
+
+    `created` is when the manifest was last written.
+    """
+    registry = snapshot.registry
     routes = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "consilium", "kind": "route",
+        {"id": name, "object": "model", "created": registry.since("route", name), "owned_by": "consilium",
+         "kind": "route",
          "experts": [card.name for card in route.cards if key.may_ask(card.name)],
          "presets": [f"{name}:{preset}" for preset in PRESETS]}
         for name, route in snapshot.routes.items() if key.may_route(name)
     ]  # fmt: skip
     experts = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "consilium", "kind": "expert",
+        {"id": name, "object": "model", "created": registry.since("expert", name), "owned_by": "consilium",
+         "kind": "expert",
          "description": card.description, "context": card.context}
         for name, card in snapshot.cards.items() if key.may_ask(name)
     ]  # fmt: skip
@@ -109,11 +115,11 @@ async def route(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive
         run = Run(query.id, caller.request_id, caller.key.name)
         if caller.wishes:
             query = replace(query, extension=from_headers(query.extension, caller.wishes))
-        plan, _ = await gateway.router.plan(query, run, caller.key)
+        plan, snapshot = await gateway.router.plan(query, run, caller.key)
     finally:
         await gateway.ledger.release(caller.key.name)
-    await send_json(send, {"decision_id": query.id, **plan_json(plan), **before(run), "cached": run.cached,
-                           "decide_ms": round(run.decide_s * 1e3, 3)})  # fmt: skip
+    await send_json(send, {"decision_id": query.id, **plan_json(plan), **before(run), **learned(snapshot, plan),
+                           "cached": run.cached, "decide_ms": round(run.decide_s * 1e3, 3)})  # fmt: skip
 
 
 async def embeddings(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:

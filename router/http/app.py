@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from experts.errors import BadRequest, ConsiliumError, Denied, Forbidden, NotReady
-from router.http import admin, api, feedback
+from router.http import admin, api, feedback, retrieval
 from router.http.completions import complete
 from router.http.exchange import Gone, Receive, Scope, Send, error_reply, reply
 from router.keys import Key, Keys, matches
@@ -192,6 +192,9 @@ ENDPOINTS: Mapping[tuple[str, str], Handler] = MappingProxyType({
     ("POST", "/v1/completions"): completion,
     ("POST", "/v1/embeddings"): api.embeddings,
     ("POST", "/v1/route"): api.route,
+    ("POST", "/v1/retrieve"): retrieval.retrieve,
+    ("POST", "/v1/rerank"): retrieval.rerank,
+    ("GET", "/v1/retrievers"): retrieval.retrievers,
     ("POST", "/v1/feedback"): feedback.feedback,
     ("GET", "/v1/models"): api.models,
     ("GET", "/v1/experts"): api.experts,

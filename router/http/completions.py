@@ -15,7 +15,7 @@ import orjson
 from experts.errors import ConsiliumError
 from experts.language import Answer, Api, Delta, Query
 from experts.wire import DONE, extension_event, parse, progress_event, usage_event, with_extension
-from router.explain import explanation
+from router.explain import explanation, sources
 from router.http.exchange import (
     EVENT_STREAM,
     JSON,
@@ -125,7 +125,11 @@ class Exchange:
         run = self._run
         if not query.stream:
             answer = await gateway.router.answer(query, self.emit, run, key)
-            body = with_extension(answer.body, explanation(run)) if query.extension else answer.body
+            body = answer.body
+            if query.extension:
+                body = with_extension(body, explanation(run))
+            elif run.passages:
+                body = with_extension(body, {"decision_id": run.id, "citations": sources(run)})
             self._started = True
             await reply(self._send, 200, body, [JSON, *self._headers()])
             return

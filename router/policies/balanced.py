@@ -5,6 +5,9 @@ standard deviations of the difference, and counts a lead in quality only where l
 outcomes (`Estimates.margins`): the safe policy improvement (Thomas et al., ICML 2015) of a router that must never be
 worse than always asking that expert (the test of LLMRouterBench, arXiv 2601.07206, that most routers fail).
 
+Where an estimator tells whom the one before it would have chosen (`Estimates.incumbents`, see `router.stability`), that
+expert keeps the query unless another is now expected to be worth more.
+
 Prices are in quality: `lambda` is how much expected quality one gives up to pay nothing rather than the dearest
 allowed expert's price of this very query, so that it means the same whatever the currency of the prices, and never
 outweighs a difference in quality larger than itself.
@@ -26,15 +29,17 @@ Preset = Literal["cheap", "balanced", "best"]
 
 
 class Options(BaseModel):
-    """`preset` gives the prices; `lambda`, `latency` and `load` override it one by one."""
+    """`preset` gives the prices; `lambda`, `latency` and `load` override it one by one. `stability`: the largest share
+    of frozen probe queries whose expert a new fit may change without a predicted gain; 1 sets no bound."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     preset: Preset = "balanced"
     lambda_: float | None = Field(default=None, ge=0, alias="lambda")
     latency: float | None = Field(default=None, ge=0)
     load: float | None = Field(default=None, ge=0)
-    caution: float = Field(default=0.25, ge=0)
+    caution: float = Field(default=0.1, ge=0)
     spares: int = Field(default=3, ge=0)
+    stability: float = Field(default=0.05, ge=0, le=1)
 
     @property
     def prices(self) -> Prices:
@@ -71,12 +76,17 @@ class Balanced:
         self._options = options
         self._prices = options.prices
 
+    @property
+    def stability(self) -> float:
+        return self._options.stability
+
     def decide(self, estimates: Estimates, situation: Situation) -> list[Choice]:
         counted, withheld = proven(estimates)
         scores = score(counted, situation, self._prices)
         order, counts = ranked(scores)
         first = [columns[0] if count else -1 for columns, count in zip(order, counts, strict=True)]
-        safe, gain, doubt = self._against_default(estimates, scores, np.asarray(first, np.int64), allowed(situation))
+        held = _held(estimates, scores, may := allowed(situation))
+        safe, gain, doubt = self._against_default(estimates, scores, np.asarray(first, np.int64), may)
         names, quality = estimates.experts, estimates.quality
         choices: list[Choice] = []
         for row, (columns, count) in enumerate(zip(order, counts, strict=True)):
@@ -103,6 +113,13 @@ class Balanced:
             else:
                 chosen = best
                 reason = f"{names[best]} is expected at {quality[row, best]:.2f}, the highest score"
+            stays = held[row]
+            if stays >= 0 and stays != chosen and scores[row, chosen] <= scores[row, stays]:
+                reason = (
+                    f"{names[stays]} was chosen before the last fit; {names[chosen]} is expected at "
+                    f"{quality[row, chosen]:.2f}, no better than its {quality[row, stays]:.2f}"
+                )
+                chosen = stays
             others = [column for column in columns[:count] if column != chosen]
             choices.append(Choice((chosen,), tuple(others[: self._options.spares]), reason, scores[row]))
         return choices
@@ -122,6 +139,14 @@ class Balanced:
         spread = np.hypot(estimates.uncertainty[rows, best], estimates.uncertainty[:, default])
         safe = np.where(usable, default, -1)
         return safe.tolist(), np.where(usable, lead, 0).tolist(), (self._options.caution * spread).tolist()
+
+
+def _held(estimates: Estimates, scores: Matrix, may: np.ndarray) -> list[int]:
+    """The incumbent's column of each row, -1 where there is none or it is not allowed."""
+    before = estimates.incumbents
+    if before is None:
+        return [-1] * len(scores)
+    return np.where(may[np.arange(len(scores)), before], before, -1).tolist()
 
 
 def build(options: Options) -> Balanced:

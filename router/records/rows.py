@@ -11,7 +11,7 @@ from experts.protocols import Vectors
 from router.plan import Estimate
 
 R = TypeVar("R", "Decision", "Measured")
-Source = Literal["profile", "feedback"]
+Source = Literal["profile", "feedback", "aggregation"]
 
 
 class Tried(NamedTuple):
@@ -74,7 +74,9 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
 class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
     """One outcome that we measured ourselves: this expert got this score (0 to 1) on this query.
 
-    `id` is a suite's sample, or a decision. Of the rows with equal `source`, `id` and `expert` the last one counts.
+    `id` is a suite's sample, or a decision. Of source `aggregation` are scores of answers that an expert wrote on the
+    grounds of others' answers. `skills`: the words for what the query takes, if anybody was asked for them.
+    Of the rows with equal `source`, `id` and `expert` the last one counts.
     """
 
     id: str
@@ -93,6 +95,7 @@ class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
     latency_ms: float | None = None
     caller: str = ""
     comment: str = ""
+    skills: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:

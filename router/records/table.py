@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +27,13 @@ def table(measured: Sequence[Measured], encoder: Encoder | None, vectors: Vector
     """One row a query (source and id), one column an expert; with vectors where `encoder` is given.
 
     A vector that this very encoder made when the query was decided is taken as it is: it is what the router sees of
-    a conversation. Other queries are embedded from their texts. A query without a kept text goes by its hash, so
-    that equal queries can still be told to be equal.
+    a conversation. Other queries are embedded from their texts. A query whose text was not kept has an empty one, and
+    the text's hash as its digest, so that equal queries can still be told to be equal.
     """
     queries: dict[tuple[str, str], list[Measured]] = {}
     for one in measured:
+        if one.source == "aggregation":  # how well it aggregates says nothing of how well it answers
+            continue
         queries.setdefault((one.source, one.id), []).append(one)
     kept: list[list[Measured]] = []
     stored: list[bytes] = []
@@ -43,10 +46,10 @@ def table(measured: Sequence[Measured], encoder: Encoder | None, vectors: Vector
     outcomes = rows_to_outcomes(
         {
             "id": rows[0].id, "task": rows[0].task, "split": rows[0].split,
-            "prompt": rows[0].text or "#" + (rows[0].text_hash or rows[0].id),
+            "prompt": rows[0].text, "digest": "" if rows[0].text else rows[0].text_hash,
             "scores": {one.expert: one.score for one in rows}, "tokens": {one.expert: one.tokens for one in rows},
             "cost_usd": {one.expert: one.cost_usd for one in rows},
-            "latency_ms": {one.expert: one.latency_ms for one in rows},
+            "latency_ms": {one.expert: one.latency_ms for one in rows}, "skills": rows[0].skills,
         }
         for rows in kept
     )  # fmt: skip
@@ -78,11 +81,12 @@ def joined(tables: Sequence[Outcomes]) -> Outcomes:
     def rows(name: str) -> Matrix:
         return np.concatenate([getattr(one, name) for one in wide])
 
-    def labels(name: str) -> tuple[str, ...]:
+    def labels(name: str) -> tuple[Any, ...]:
         return tuple(value for one in wide for value in getattr(one, name))
 
     whole = all(one.vectors is not None for one in wide)
     return Outcomes(
         labels("ids"), labels("tasks"), labels("splits"), labels("texts"), experts, rows("scores"), rows("tokens"),
-        rows("cost_usd"), rows("latency_ms"), rows("vectors") if whole else None,
+        rows("cost_usd"), rows("latency_ms"), rows("vectors") if whole else None, labels("digests"),
+        labels("words") if any(one.skills for one in wide) else (),
     )  # fmt: skip

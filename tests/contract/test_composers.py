@@ -91,7 +91,7 @@ async def test_too_few_tokens_to_begin_are_an_error_that_says_so(name: str) -> N
 async def test_what_there_is_when_time_is_up_is_composed(name: str) -> None:
     """One that rambles for ever is cut off; what it said until then, or what the others said, is the answer."""
     slow = {"text": "word " * 5000, "per_token_s": 0.001, "ramble": True}
-    carried, where = seated(name, dict.fromkeys("abc", slow), allowance=Allowance(ms=60))
+    carried, where = seated(name, dict.fromkeys("abc", slow), allowance=Allowance(ms=300))
     answer = await carried.compose(asked(), where.voices, where.emit)
     assert answer.text.startswith("word word")
     assert where.voices.budget.ended == "ms"

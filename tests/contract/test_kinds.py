@@ -21,7 +21,8 @@ from experts.errors import ConfigError
 from experts.language import Delta, Query
 from experts.protocols import Expert, Parts, Timeouts
 from experts.transport import Transport
-from experts.wire import delta_texts, parse
+from experts.wire import parse
+from tests.events import delta_texts
 
 # LiteLLM's own: it was written for an older pydantic than it is installed with.
 pytestmark = [

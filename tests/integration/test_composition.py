@@ -75,6 +75,20 @@ async def test_a_streamed_council_for_the_openai_client(client: AsyncOpenAI) -> 
     assert usages[0].completion_tokens == sum(voice["completion_tokens"] for voice in told[-1]["voices"])
 
 
+async def test_who_asks_for_no_progress_gets_comments_only(start: Start) -> None:
+    served = await start(DISAGREE)
+    reply = await served.chat(stream=True)
+    lines = (await reply.read()).decode().splitlines()
+    said = [line for line in lines if line]
+    assert [line for line in said if line.startswith(":")] == [": heard"] * 3 + [": aggregating"]
+    assert all(line.startswith((":", "data: ")) for line in said)
+    assert not any("consilium" in line for line in said if line.startswith("data: "))
+    assert said[-1] == "data: [DONE]"
+    reply = await served.chat(stream=True, consilium={"progress": True})
+    lines = (await reply.read()).decode().splitlines()
+    assert lines.count("event: consilium.progress") == 4
+
+
 async def test_n_and_tools_fall_to_single_and_say_so(start: Start) -> None:
     served = await start(DISAGREE)
     reply = await served.chat(n=2, consilium=True)
@@ -125,6 +139,10 @@ async def test_a_budget_that_ends_is_told(start: Start) -> None:
     found = orjson.loads(await reply.read())
     assert found["choices"][0]["finish_reason"] in ("stop", "length")
     assert found["consilium"]["budget"]["spent"]["tokens"] <= 40
+    reply = await served.chat(consilium={"budget": {"calls": 1}})
+    told = orjson.loads(await reply.read())["consilium"]
+    assert told["budget"]["ended_by"] == "calls"
+    assert told["budget"]["spent"]["calls"] == 1
     reply = await served.chat(consilium={"budget": {"tokens": 3}})
     assert reply.status == 400
     assert orjson.loads(await reply.read())["error"]["code"] == "budget_spent"
@@ -167,3 +185,33 @@ async def test_the_log_keeps_every_attempt(start: Start) -> None:
     await served.chat()
     (line,) = served.lines()
     assert line["attempts"] == 4
+
+
+WORTH = """
+kind: route
+name: auto
+experts: "*"
+estimator: prior
+"""
+
+
+async def test_auto_votes_where_answers_can_be_compared_and_explains_what_it_weighed(start: Start) -> None:
+    served = await start(registry(*(f"text: The answer is {n}." for n in (7, 8, 8)), route=WORTH))
+    question = [{"role": "user", "content": "How many legs do two dogs have?"}]
+    body = {"model": "auto", "messages": question, "consilium": {"compose": "auto"}}
+    explained = orjson.loads(await (await served.post(f"{served.url}/v1/route", json=body)).read())
+    assert explained["policy"] == "worth"
+    assert explained["plan"]["composer"] == "vote"
+    best = explained["alternatives"][0]
+    assert (best["composer"], len(best["seats"])) == ("vote", 3)
+    assert best["gain"] > best["worth"] > 0
+    told = orjson.loads(await (await served.post(f"{served.url}/v1/chat/completions", json=body)).read())
+    assert told["choices"][0]["message"]["content"] == "The answer is 8."
+    assert told["consilium"]["compose"]["kind"] == "number"
+    body["messages"] = [{"role": "user", "content": "Tell me a story."}]
+    told = orjson.loads(await (await served.post(f"{served.url}/v1/chat/completions", json=body)).read())
+    assert told["consilium"]["plan"]["composer"] == "single"
+    del body["consilium"]
+    body["messages"] = question
+    plain = orjson.loads(await (await served.post(f"{served.url}/v1/route", json=body)).read())
+    assert (plain["policy"], plain["plan"]["composer"]) == ("balanced", "single")

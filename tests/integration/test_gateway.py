@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
+from time import time
 from typing import Any
 
 import aiohttp
@@ -221,6 +222,7 @@ async def test_endpoints_that_do_not_exist(start: Start) -> None:
 async def test_models_lists_routes_first_then_experts(start: Start) -> None:
     served = await start(TWO)
     listed = (await (await served.get(f"{served.url}/v1/models")).json())["data"]
+    assert all(abs(time() - row["created"]) < 3600 for row in listed)
     assert [row["id"] for row in listed] == ["auto", "poet", "clerk"]
     one = await (await served.get(f"{served.url}/v1/models/poet")).json()
     assert one["id"] == "poet"

@@ -366,3 +366,87 @@ def test_the_fit_command_fits_lists_and_rolls_back(tmp_path: Path) -> None:
     assert (status, "no version before v0001" in said) == (2, True)
     status, said = consilium("-r", str(registry))
     assert (status, "nothing to fit on" in said) == (2, True)
+
+
+def test_route_and_check_without_a_gateway_use_the_fitted_router_that_a_gateway_would(tmp_path: Path) -> None:
+    registry, state = tmp_path / "fit-registry.yaml", tmp_path / "state"
+
+    def consilium(*words: str) -> tuple[int, dict[str, Any]]:
+        command = [sys.executable, "-m", "router.cli", *words, "-r", str(registry), "--state", str(state), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, orjson.loads(done.stdout)
+
+    def routes(found: dict[str, Any]) -> list[dict[str, Any]]:
+        return [one for one in found["checks"] if one["what"] in ("route auto", "artifact")]
+
+    registry.write_text(PLAIN)
+    assert consilium("route", "q 1")[1]["learned"].startswith("prior: nothing was measured or fitted")
+    fitted(tmp_path, "second", state / "artifacts")
+    decided = consilium("route", "q 1")[1]
+    assert (decided["learned"], decided["plan"]["seats"][0]["expert"]) == ("fitted artifact v0001", "second")
+    fitted(tmp_path, "first", state / "artifacts")
+    decided = consilium("route", "q 1")[1]
+    assert (decided["learned"], decided["plan"]["seats"][0]["expert"]) == ("fitted artifact v0002", "first")
+    status, found = consilium("check", "--offline", "--port", "0")
+    assert (status, [one["said"] for one in routes(found)]) == (
+        0, ["v0002 is whole", "estimates from: fitted artifact v0002"],
+    )  # fmt: skip
+    registry.write_text(PLAIN.replace("estimator: prior", "estimator: cards"))
+    status, found = consilium("check", "--offline", "--port", "0")
+    assert (status, [one["fine"] for one in routes(found)]) == (1, [True, False])
+    assert "its manifest asks for cards" in routes(found)[1]["said"]
+
+
+STEADY = """
+kind: expert
+name: first
+provider: scripted
+---
+kind: expert
+name: second
+provider: scripted
+---
+kind: route
+name: auto
+experts: [first, second]
+estimator: {name: ridge, features: linear, surface: 0}
+policy: {name: balanced, caution: 30, preset: best}
+"""
+
+
+def leaning(first: float, second: float) -> Outcomes:
+    """`first` is better on questions of maths, and both alike on cities; with what each gets on average."""
+    rows = [{"id": text, "prompt": text, "scores": {"first": min(first + 0.3 * ("plus" in text), 1), "second": second}}
+            for text in MATHS + CITIES]  # fmt: skip
+    return rows_to_outcomes(rows)
+
+
+async def test_a_fit_does_not_move_queries_without_expecting_better(start: Start, tmp_path: Path) -> None:
+    """The best single expert changes by a hair. In doubt, everything would go from the one to the other: also the
+    maths, of which the old one is still expected to make more."""
+    state, path = tmp_path / "state", tmp_path / "fit-registry.yaml"
+
+    def fitted_on(outcomes: Outcomes, registry: str) -> dict[str, Any]:
+        path.write_text(registry)
+        return (
+            fit(load_registry(path), Evidence({Path("given"): outcomes}), state / "artifacts")
+            .manifest.routes["auto"]
+            .metrics
+        )
+
+    async def seats(registry: str) -> Counter[str]:
+        served = await start(registry, recording=Recording(state), artifact=state / "artifacts")
+        found = [await (await served.post(f"{served.url}/v1/route", json={"query": text})).json() for text in MATHS]
+        return Counter(one["plan"]["seats"][0]["expert"] for one in found)
+
+    assert "stability" not in fitted_on(leaning(0.5, 0.6), STEADY)
+    assert (await seats(STEADY))["first"] == len(MATHS)
+    told = fitted_on(leaning(0.5, 0.75), STEADY)["stability"]
+    assert told["against"] == "v0001"
+    assert told["without_gain"] > 0.3
+    assert (told["bound"], told["left"]) == (True, 0.0)
+    assert (await seats(STEADY))["first"] == len(MATHS)
+    loose = STEADY.replace("preset: best", "preset: best, stability: 1")
+    told = fitted_on(leaning(0.5, 0.75), loose)["stability"]
+    assert (told["bound"], told["limit"]) == (False, 1.0)
+    assert (await seats(loose))["second"] == len(MATHS)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import aiohttp
@@ -152,6 +153,55 @@ async def test_a_client_that_leaves_stops_the_work_on_vllm(
         while (await figures(served.client, pocket_server.url))["running"] > 0:
             pass
     assert (await figures(served.client, pocket_server.url))["tokens"] - before < 900
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("compose", ["council", "race"])
+async def test_a_client_that_leaves_stops_every_seat_on_vllm_within_half_a_second(
+    start: Start, monkeypatch: pytest.MonkeyPatch, pocket_server: Any, compose: str
+) -> None:
+    served = await pocket_gateway(start, monkeypatch, pocket_server.url)
+    asking = asyncio.create_task(
+        served.chat("Reverse the word planet.", stream=True, max_tokens=900, ignore_eos=True,
+                    consilium={"compose": compose})
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        while (await figures(served.client, pocket_server.url))["running"] < 2:
+            pass
+    asking.cancel()
+    left = perf_counter()
+    async with asyncio.timeout(10):
+        while (await figures(served.client, pocket_server.url))["running"] > 0:
+            pass
+    assert perf_counter() - left < 0.5
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("budget", [{}, {"calls": 9, "tokens": 3000}])
+async def test_a_council_on_vllm_streams_counts_and_keeps_log_probabilities(
+    start: Start, monkeypatch: pytest.MonkeyPatch, pocket_server: Any, budget: dict[str, int]
+) -> None:
+    """Seats are asked whole without a budget, and heard as they speak with one: the client sees no difference."""
+    served = await pocket_gateway(start, monkeypatch, pocket_server.url)
+    wish = {"compose": "council", **({"budget": budget} if budget else {})}
+    more: dict[str, Any] = {"temperature": 0, "logprobs": True, "max_tokens": 60, "consilium": wish}
+    whole = await (await served.chat("What is the capital of Peru?", **more)).json()
+    reply = await served.chat(
+        "What is the capital of Peru?", stream=True, stream_options={"include_usage": True}, **more
+    )
+    lines = [line[6:] for line in (await reply.read()).decode().splitlines() if line.startswith("data: {")]
+    chunks = [json.loads(line) for line in lines]
+    text = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    (usage,) = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
+    told = next(chunk["consilium"] for chunk in chunks if "consilium" in chunk and "voices" in chunk["consilium"])
+    assert text
+    assert whole["choices"][0]["message"]["content"]
+    assert whole["choices"][0]["logprobs"]["content"]
+    assert any(choice.get("logprobs") for chunk in chunks for choice in chunk["choices"])
+    for found, bill in ((told, usage), (whole["consilium"], whole["usage"])):
+        assert len(found["voices"]) >= 3
+        assert bill["completion_tokens"] == sum(voice["completion_tokens"] for voice in found["voices"]) > 0
+        assert not any(voice["error"] for voice in found["voices"])
 
 
 @pytest.mark.vllm

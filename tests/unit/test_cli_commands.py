@@ -19,7 +19,7 @@ from router.cli.app import app
 from router.keys import hash_of
 
 HEAVY = ("torch", "vllm", "faiss", "onnxruntime", "litellm", "aiohttp", "numpy", "uvicorn")
-COMMANDS = ("up", "serve", "ask", "route", "experts", "check", "keys", "encoder", "version")
+COMMANDS = ("up", "serve", "ask", "route", "experts", "check", "keys", "encoder", "index", "version")
 
 
 def consilium(*words: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -129,7 +129,7 @@ def test_check_looks_at_everything_and_says_what_is_wrong(registry: Path, free_p
     words = ("check", "--registry", str(registry), "--port", str(free_port))
     offline = said(*words, "--offline")
     assert offline["fine"]
-    assert [check["what"] for check in offline["checks"]] == ["keys", "port", "registry", "router"]
+    assert [check["what"] for check in offline["checks"]] == ["keys", "port", "registry", "router", "route auto"]
     ended = run(*words, "--json")
     assert ended.exit_code == 1
     wrong = [check for check in json.loads(ended.stdout)["checks"] if not check["fine"]]

@@ -23,6 +23,7 @@ from experts.retrieval.encoders.cache import (
     EXPORT_VERSION,
     MODEL_FILE,
     TOKENIZER_FILE,
+    VECTOR_VERSION,
     EncoderManifest,
     Exported,
     building,
@@ -33,7 +34,7 @@ from experts.retrieval.encoders.cache import (
     read_export,
 )
 from experts.retrieval.encoders.exporting import find_or_export
-from experts.retrieval.encoders.serving import TOKENS_PER_BATCH, batches, load_onnx
+from experts.retrieval.encoders.serving import load_onnx
 from experts.retrieval.encoders.source import content_hash, find_model, model_slug
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +94,7 @@ def test_what_is_published_is_found_again_and_nothing_else_is_left(tmp_path: Pat
     made = publish_tiny(tmp_path)
     found = read_export(made.folder.parent, "onnx")
     assert found == made
-    assert found.manifest.fingerprint == f"tiny@0123456789ab/onnx/v{EXPORT_VERSION}"
+    assert found.manifest.fingerprint == f"tiny@0123456789ab/onnx/v{EXPORT_VERSION}.{VECTOR_VERSION}"
     assert sorted(path.name for path in made.folder.parent.iterdir()) == [".lock", f"onnx.v{EXPORT_VERSION}"]
     assert read_export(made.folder.parent, "onnx-int8") is None
 
@@ -250,18 +251,7 @@ def test_a_wrong_runtime_or_thread_count_is_refused(runtime: str, threads: int, 
         open_encoder("all-MiniLM-L6-v2", runtime, threads=threads)
 
 
-def test_batches_hold_every_row_once_in_like_lengths_and_are_bounded() -> None:
-    lengths = [int(n) for n in np.random.default_rng(0).integers(1, 300, size=500)]
-    found = list(batches(lengths))
-    assert sorted(row for batch in found for row in batch) == list(range(500))
-    assert all(len(batch) * max(lengths[row] for row in batch) <= TOKENS_PER_BATCH for batch in found)
-    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in found)
-    assert padded < 1.1 * sum(lengths)
-    assert list(batches([])) == []
-    assert list(batches([5, 3], most=4)) == [[0], [1]]
-
-
-def test_vectors_come_in_the_order_of_their_texts_whatever_the_padding(tmp_path: Path) -> None:
+def test_vectors_come_in_the_order_of_their_texts(tmp_path: Path) -> None:
     encoder = load_onnx(publish_tiny(tmp_path), threads=1)
     found = encoder.encode(["red", "red green", "blue blue blue", "green"])
     half = 1 / np.sqrt(2)

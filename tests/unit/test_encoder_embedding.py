@@ -168,7 +168,6 @@ async def test_what_arrives_while_the_encoder_works_becomes_full_batches() -> No
         np.testing.assert_array_equal(found, vector_of(text))
     await first
     assert [len(batch) for batch in encoder.batches] == [1, MOST_AT_ONCE, 6]
-    assert embedding.batch_sizes() == {1: 1, MOST_AT_ONCE: 1, 6: 1}
     assert embedding.stats()["encoded"] == len(texts) + 1
     embedding.close()
 

@@ -129,7 +129,7 @@ def test_a_long_query_is_embedded_as_the_gateway_does(tmp_path: Path) -> None:
     rows = world(20)
     rows[4]["prompt"] = "moss " * 900 + "comet " * 900
     whole = embedded_set(open_outcomes(write_world(tmp_path, rows)), settings(tmp_path), Progress()).whole
-    queries = queries_of(whole.outcomes, Words())
+    queries = queries_of(whole.outcomes)
     head, tail = Words().encode([("moss " * 900 + "comet " * 900)[:3000]]), Words().encode(["comet " * 167])
     expected = (head + tail)[0] / np.linalg.norm(head + tail)
     assert queries.vectors is not None
@@ -218,7 +218,7 @@ def test_a_plug_in_with_options_is_read_from_a_word() -> None:
 def test_timing_and_progress_are_told(tmp_path: Path) -> None:
     whole = embedded_set(open_outcomes(write_world(tmp_path)), settings(tmp_path), Progress()).whole
     fitted = fit(whole, Plugged(name="prior"), Plugged(name="balanced"))
-    took = fitted.time(queries_of(whole.outcomes, None))
+    took = fitted.time(queries_of(whole.outcomes))
     assert 0 < took.clock < 1e6
     assert fitted.fit_s > 0
     told: list[int] = []

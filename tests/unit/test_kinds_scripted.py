@@ -16,7 +16,8 @@ from experts.kinds import scripted as kind
 from experts.kinds.scripted import ScriptedExpert
 from experts.language import Answer, Api, Delta, Load, Usage
 from experts.protocols import Parts, silent
-from experts.wire import delta_texts, parse
+from experts.wire import parse
+from tests.events import delta_texts
 
 
 def expert(name: str = "e", **options: Any) -> ScriptedExpert:

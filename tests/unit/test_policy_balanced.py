@@ -87,3 +87,21 @@ def test_a_lead_of_a_size_that_has_not_paid_is_not_counted_and_prices_still_are(
     assert policy.decide(replace(found, margins=(0.15, 0.15, 0.05)), where())[0].seats == (2,)
     cheaper = open_policy("balanced", {"caution": 0, "lambda": 0.5})
     assert cheaper.decide(replace(one([0.55, 0.6, 0.7]), margins=(1.0, 1.0, 1.0)), where())[0].seats == (0,)
+
+
+def test_who_was_chosen_before_a_fit_keeps_the_query_unless_another_is_expected_to_be_worth_more() -> None:
+    policy = open_policy("balanced", {"caution": 0.5, "preset": "best"})
+
+    def after(quality: list[float], before: int, allowed: tuple[bool, ...] = (True, True, True)) -> str:
+        state = replace(where(), allowed=np.array([allowed]))
+        estimates = replace(one(quality), incumbents=np.array([before]))
+        return EXPERTS[policy.decide(estimates, state)[0].seats[0]]
+
+    assert chosen([0.2, 0.6, 0.62], {"caution": 0.5, "preset": "best"}) == "safe"  # what it is without one
+    assert after([0.2, 0.6, 0.62], 2) == "bold"
+    assert after([0.2, 0.6, 0.58], 2) == "safe"
+    assert after([0.2, 0.6, 0.62], -1) == "safe"
+    assert after([0.2, 0.6, 0.62], 2, (True, True, False)) == "safe"
+    assert after([0.6, 0.6, 0.9], 0) == "bold"
+    said = policy.decide(replace(one([0.2, 0.6, 0.62]), incumbents=np.array([2])), where())[0].reason
+    assert "bold was chosen before the last fit" in said

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experts.language import Card
 from experts.protocols import Vectors
+from router.estimators._evidence import fold_of
+from router.estimators._surface import surface
+from router.estimators.ridge import Options, Ridge
 from router.exploration import explored
 from router.outcomes import rows_to_outcomes
-from router.plan import Plan, Seat
+from router.plan import Plan, Queries, Seat
 from router.records.rows import Measured, packed
 from router.records.table import joined, table
 from router.vectors import VectorCache
@@ -47,9 +51,27 @@ def test_stored_vectors_are_taken_texts_are_embedded_and_what_has_neither_is_cou
     assert found.outcomes.vectors is not None
     assert found.outcomes.vectors.tolist() == [[1, 0], [-1, 0], [0, 1]]
     assert encoder.asked == ["abc", "other"]
-    assert found.outcomes.texts == ("abc", "#h", "other")
+    assert found.outcomes.texts == ("abc", "", "other")
+    assert found.outcomes.keys == ("abc", "h", "other")
+    assert joined([found.outcomes, found.outcomes.take([1])]).keys == ("abc", "h", "other", "h")
     np.testing.assert_equal(found.outcomes.scores, np.array([[1, 0], [np.nan, 0.5], [np.nan, 0.5]], np.float32))
     assert found.outcomes.tokens[0, 0] == 5
+
+
+def test_the_hash_of_a_text_that_was_not_kept_is_no_text_to_learn_from(tmp_path: Path) -> None:
+    vector = packed(np.array([-1.0, 0.0], np.float32))
+    rows = [
+        Measured(str(i), expert, float(i % 2), "feedback", 0.0, text_hash=f"{i:032x}", vector=vector, encoder="letters")
+        for i in range(20) for expert in ("x", "y")
+    ]  # fmt: skip
+    outcomes = table(rows, Letters(), VectorCache(tmp_path)).outcomes
+    assert not surface(outcomes.texts).any()
+    ridge, bare = (Ridge(Options(width=16, surface=weight), seed=0) for weight in (0.3, 0.0))
+    for one in (ridge, bare):
+        one.fit([Card("x"), Card("y")], outcomes)
+    seen = Queries(["a question that somebody asks"], np.array([[0.6, 0.8]], np.float32))
+    np.testing.assert_array_equal(ridge.estimate(seen).quality, bare.estimate(seen).quality)
+    assert len(set(fold_of(outcomes.keys, 5).tolist())) > 1
 
 
 def test_without_an_encoder_every_query_counts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +191,33 @@ def test_writers_in_many_processes_lose_nothing(tmp_path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", program, str(file), name], cwd=root) for name in ("x", "y")]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert set(load(file).experts) == {"a", *(f"{name}{i}" for name in "xy" for i in range(4))}
+
+
+def test_what_is_wrong_with_an_edit_is_said_in_lines_of_the_files_as_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    route = "kind: route\nname: r\nexperts:\n  - a\n  - b\n"
+    file.write_text(f"{A}---\n{B}# of the route\n---\n{route}")
+    with pytest.raises(RegistryError) as refused:
+        edit.remove(file, "a")
+    lines = file.read_text().splitlines()
+    assert [lines[problem.line - 1] for problem in refused.value.problems] == ["  - a"]
+    with pytest.raises(RegistryError) as refused:
+        edit.replace(file, "# other words\n" + route.replace("- b", "- ghost"))
+    (problem,) = refused.value.problems
+    assert (problem.file, problem.line) == ("(new manifest)", 6)
+    with pytest.raises(RegistryError) as refused:
+        edit.add(file, route.replace("name: r", "name: s").replace("- a", "- ghost"))
+    (problem,) = refused.value.problems
+    assert (problem.file, problem.line) == ("(new manifest)", 4)
+    file.write_text(file.read_text() + f"---\n{C}")
+    change = edit.remove(file, "r")
+    assert change.registry.sources == load(file).sources
+    assert change.registry.source("c") == f"{file}:12"
+
+
+def test_a_registry_knows_since_when_its_manifests_are_there(folder: Path) -> None:
+    os.utime(folder / "a.yaml", (1_000_000, 1_000_000))
+    change = edit.add(folder, B)
+    assert change.registry.since("expert", "a") == 1_000_000
+    assert change.registry.since("expert", "b") == pytest.approx((folder / "b.yaml").stat().st_mtime, abs=5)
+    assert change.registry.since("route", "auto") == change.registry.since("expert", "b")

@@ -33,7 +33,7 @@ def test_five_lines_are_a_registry() -> None:
     registry = only("kind: expert\nname: a\nprovider: vllm\nmodel: M\nendpoints: [http://10.0.0.5:8000/v1]\n")
     expert = registry.experts["a"]
     assert expert.options.model_dump()["endpoints"] == ["http://10.0.0.5:8000/v1"]
-    assert registry.experts_of("auto") == ("a",)
+    assert registry.routes["auto"].experts.of(registry.experts) == ("a",)
     assert registry.encoders["default"].runtime == "onnx-int8"
     assert (registry.source("a"), registry.source("auto")) == ("registry.yaml:1", "")
 
@@ -62,7 +62,7 @@ def test_every_problem_of_every_file_is_reported_in_order(tmp_path: Path) -> Non
         ("a.yaml", 7, "price.output", "must be >= 0, got -1"),
         ("a.yaml", 8, "contxt", "unknown key; did you mean 'context'?"),
         ("b.yaml", 3, "experts[0]", "there is no expert 'b'; known: a"),
-        ("b.yaml", 5, "kind", "expected one of expert, route, encoder, got 'rout'; did you mean 'route'?"),
+        ("b.yaml", 5, "kind", "expected one of expert, route, encoder, retriever, got 'rout'; did you mean 'route'?"),
     ]
     assert found[4][0] == "c.yml"
     assert "cannot be read as YAML" in found[4][3]
@@ -213,9 +213,9 @@ def test_a_route_chooses_by_names_by_star_and_by_labels() -> None:
         "---\nkind: route\nname: small\nexperts: {labels: {tier: 1}}\n"
     )
     registry = only(experts + routes)
-    assert registry.experts_of("named") == ("c", "a")
-    assert registry.experts_of("every") == ("a", "b", "c")
-    assert registry.experts_of("small") == ("a", "c")
+    assert registry.routes["named"].experts.of(registry.experts) == ("c", "a")
+    assert registry.routes["every"].experts.of(registry.experts) == ("a", "b", "c")
+    assert registry.routes["small"].experts.of(registry.experts) == ("a", "c")
     assert "auto" not in registry.routes
     route = registry.routes["named"]
     assert (route.policy.name, route.policy.options, route.spares) == ("balanced", {"gain": 0.5}, ("a",))
@@ -277,3 +277,10 @@ def test_plug_ins_are_checked_where_their_names_are_known() -> None:
     ]
     good = EXPERT.format(name="a") + route + "policy: {name: balanced, gain: 1}\n"
     assert parse_text(good, terms).routes["r"].policy.options == {"gain": 1}
+
+
+def test_an_expert_that_only_a_composer_asks_must_be_there(tmp_path: Path) -> None:
+    text = "kind: expert\nname: a\nprovider: scripted\ndescription: a\n---\nkind: route\nname: auto\nexperts: '*'\n"
+    (tmp_path / "registry.yaml").write_text(text + "composer: {name: council, aggregator: b}\n")
+    with pytest.raises(RegistryError, match=r"composer\.aggregator: there is no expert 'b'"):
+        load(tmp_path)

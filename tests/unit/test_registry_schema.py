@@ -62,8 +62,13 @@ def test_the_smallest_example_is_five_lines() -> None:
 
 def test_the_qwen_example_routes_by_label() -> None:
     registry = load(ROOT / "examples" / "qwen.yaml", environ={})
-    assert registry.experts_of("small") == ("qwen-math", "qwen-coder", "llama-chat", "deepseek-reasoner")
-    assert "qwen-general" in registry.experts_of("auto")
+    assert registry.routes["small"].experts.of(registry.experts) == (
+        "qwen-math",
+        "qwen-coder",
+        "llama-chat",
+        "deepseek-reasoner",
+    )
+    assert "qwen-general" in registry.routes["auto"].experts.of(registry.experts)
 
 
 def test_the_pages_own_examples_are_registries(tmp_path: Path) -> None:

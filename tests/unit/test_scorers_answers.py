@@ -10,12 +10,12 @@ import pytest
 
 from evals.sample import Said, Sample, ScorerParts, Turn, ask
 from evals.scorers import names, open_scorer
-from router.answers._texts import final, numbers
 from evals.scorers._instructions import CHECKS
 from evals.scorers._languages import is_in
 from evals.scorers.code import candidate
 from evals.suites import open_suite
 from experts.errors import ConfigError
+from router.answers._texts import final, numbers
 
 
 async def value(scorer: str, text: str, reference: Any, parts: ScorerParts | None = None, **options: Any) -> float:

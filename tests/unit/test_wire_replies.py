@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from experts.language import Usage
-from experts.wire import delta_texts, event_usage, extension_event, renamed, summary, with_extension
+from experts.wire import event_usage, extension_event, renamed, summary, with_extension
 
 MESSAGE = {"role": "assistant", "content": 'it says "model":"org/m"'}
 CACHED = {"prompt_tokens_details": {"cached_tokens": 4}}
@@ -53,16 +53,3 @@ def test_the_extension_as_an_event(api, kind):
     assert orjson.loads(event[6:]) == {
         "id": "q", "object": kind, "created": 3, "model": "auto", "choices": [], "consilium": {"expert": "far"},
     }  # fmt: skip
-
-
-def test_the_text_of_a_piece():
-    events = b"".join(
-        b"data: " + orjson.dumps({"choices": choices}) + b"\n\n"
-        for choices in (
-            [{"index": 0, "delta": {"role": "assistant", "content": None}}],
-            [{"index": 0, "delta": {"content": "a\n\nb "}}, {"index": 1, "delta": {"content": "no"}}],
-            [{"index": 0, "text": "c"}],
-            [],
-        )
-    )
-    assert delta_texts(b": ping\n\n" + events + b"data: [DONE]\n\n") == "a\n\nb c"

@@ -12,7 +12,6 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from pathlib import Path
 from random import Random
 from string import ascii_lowercase
@@ -83,16 +82,6 @@ _GREETINGS = (
 
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
-
-
-def expansions(core: str) -> set[str]:
-    """Everything that a core with choices can spell."""
-    spelled: set[str] = set()
-    parts = _CHOICE.split(core)
-    for chosen in product(*(part.split("|") for part in parts[1::2])):
-        said = "".join(f"{plain}{word}" for plain, word in zip(parts[::2], (*chosen, ""), strict=True))
-        spelled.add(_tidy(said))
-    return spelled
 
 
 def _tidy(core: str) -> str:

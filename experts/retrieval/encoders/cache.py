@@ -30,6 +30,9 @@ from experts.cache import cache_root
 EXPORT_VERSION = 1
 """Raised when what is exported changes: vectors of two versions never mix."""
 
+VECTOR_VERSION = 2
+"""Raised when the same export comes to be run in another way. 2: every text alone."""
+
 MODEL_FILE, TOKENIZER_FILE, MANIFEST_FILE = "model.onnx", "tokenizer.json", "manifest.json"
 
 
@@ -68,8 +71,8 @@ class Exported:
 
 
 def fingerprint(model: str, source: str, runtime: str) -> str:
-    """Names what makes vectors comparable: the model's content, the runtime and the version of the export."""
-    return f"{model}@{source}/{runtime}/v{EXPORT_VERSION}"
+    """Names what makes vectors comparable: the model's content, the runtime, the versions of export and use."""
+    return f"{model}@{source}/{runtime}/v{EXPORT_VERSION}.{VECTOR_VERSION}"
 
 
 def encoders_folder(cache: Path | None) -> Path:

@@ -26,8 +26,7 @@ passages), one thread of a busy CPU with AVX-512 VNNI, as mean cosine with sente
 
 Leaving the feed-forward down-projections in floats raised the cosine from .9940 to .9970 on 150 of the texts, for
 1.3 to 1.4 times the time. `reduce_range` guards CPUs of before VNNI (2019) against a saturating 16-bit sum; it is
-off. Activations are scaled over the whole batch, so a text's int8 vector moves a little with its companions: see
-`serving.py`.
+off. Activations are scaled over the whole of a run, so texts are run one by one: see `serving.py`.
 """
 
 from __future__ import annotations

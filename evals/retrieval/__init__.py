@@ -1,0 +1,1 @@
+"""`consilium eval retrieval`: routing over retrievers, measured on domains with judged queries."""

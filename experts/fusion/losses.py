@@ -1,0 +1,125 @@
+"""What the router is trained for, as functions of tensors.
+
+Stage 1 of FusionRoute (arXiv 2601.05106): the next-token loss of the router plus lambda times a routing loss over the
+positions S where the experts' likeliest tokens differ. With w = softmax(W h):
+
+    L_route = - sum_{t in S} log sum_i w_i p_i(y_t)
+
+The sum inside is taken over probabilities: over log-probabilities, which are negative, its logarithm has no value. At
+decoding the log-probabilities of router and picked expert are added, which stage 1 does not see, as its two losses
+stand side by side; stage 2 is what the paper mends that with:
+
+    L_cdpo = - log sigmoid(log p_r(y_w) - log p_r(y_l) + beta (log p_I(y_w) - log p_I(y_l)))
+
+with y_w preferred to y_l, I the picked expert at each token; its part is a fixed offset, and W is not touched.
+
+The objective `fused` is ours: the likelihood of the answer under the distribution that is decoded from, expected over
+the router's choice, so that both W and the router's logits learn what the other does:
+
+    L_fused = - sum_t log sum_i w_i p_r(y_t) p_i(y_t) / Z_i
+"""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Heard(NamedTuple):
+    """A batch at its answer positions, padded: all first axes (batch, length).
+
+    `logits`: (…, v) of the router; `scores`: (…, n) of the routing head; `labels`: int64, the tokens to say; `mask`:
+    whether there is one; `spoken`: (…, n), the experts' log-probabilities of them; `top`, `liked`: (…, n, k), the
+    experts' likeliest tokens and their log-probabilities.
+    """
+
+    logits: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+    mask: torch.Tensor
+    spoken: torch.Tensor
+    top: torch.Tensor
+    liked: torch.Tensor
+
+
+def disputed(heard: Heard) -> torch.Tensor:
+    """bool (batch, length): the experts' likeliest tokens are not all the same."""
+    best = heard.top[..., 0]
+    return (best != best[..., :1]).any(dim=-1) & heard.mask
+
+
+def next_token(heard: Heard) -> torch.Tensor:
+    """Mean over the answer tokens of the router's own -log p(y)."""
+    own = heard.logits.float().log_softmax(dim=-1).gather(-1, heard.labels[..., None])[..., 0]
+    return -(own * heard.mask).sum() / heard.mask.sum()
+
+
+def routing(heard: Heard) -> torch.Tensor:
+    """L_route, divided by the number of answer tokens, as `next_token` is."""
+    mixed = (heard.scores.float().log_softmax(dim=-1) + heard.spoken.float()).logsumexp(dim=-1)
+    return -(mixed * disputed(heard)).sum() / heard.mask.sum()
+
+
+def together(heard: Heard) -> torch.Tensor:
+    """(…, n): the log-probability of the label under router and expert i added and normalised.
+
+    Z is summed over the expert's likeliest tokens and the label; for what is beyond them, the two remainders of
+    probability are taken to be independent.
+    """
+    router = heard.logits.float().log_softmax(dim=-1)
+    own = router.gather(-1, heard.labels[..., None])
+    said = own + heard.spoken.float()
+    count = heard.top.shape[-1]
+    flat = heard.top.flatten(-2)
+    theirs: torch.Tensor = router.gather(-1, flat).reshape(heard.top.shape)
+    listed = (heard.top == heard.labels[..., None, None]).any(dim=-1)
+    known = (theirs + heard.liked.float()).logsumexp(dim=-1)
+    label = said.masked_fill(listed, float("-inf"))
+    beyond = (~listed).float()
+    left = 1 - heard.liked.float().exp().sum(dim=-1) - beyond * heard.spoken.float().exp()
+    rest = 1 - theirs.exp().sum(dim=-1) - beyond * own.exp()
+    spread = max(1, heard.logits.shape[-1] - count)
+    tail = left.clamp_min(1e-6).log() + rest.clamp_min(1e-6).log() - torch.log(torch.tensor(float(spread)))
+    return said - torch.stack([known, label, tail]).logsumexp(dim=0)
+
+
+def fused(heard: Heard) -> torch.Tensor:
+    """L_fused, a mean over the answer tokens."""
+    expected = (heard.scores.float().log_softmax(dim=-1) + together(heard)).logsumexp(dim=-1)
+    return -(expected * heard.mask).sum() / heard.mask.sum()
+
+
+def answers(heard: Heard) -> tuple[torch.Tensor, torch.Tensor]:
+    """(batch,) twice: the summed log-probabilities of each answer, the router's, and those of the picked experts."""
+    own = heard.logits.float().log_softmax(dim=-1).gather(-1, heard.labels[..., None])[..., 0]
+    picked = heard.scores.detach().argmax(dim=-1, keepdim=True)
+    theirs = heard.spoken.float().gather(-1, picked)[..., 0]
+    return (own * heard.mask).sum(dim=-1), (theirs * heard.mask).sum(dim=-1)
+
+
+def preference(heard: Heard, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """L_cdpo, and the share of pairs whose preferred answer is ahead; rows are chosen, rejected, chosen, …"""
+    own, theirs = answers(heard)
+    ahead = own[0::2] - own[1::2] + beta * (theirs[0::2] - theirs[1::2]).detach()
+    return -torch.nn.functional.logsigmoid(ahead).mean(), (ahead > 0).float().mean()
+
+
+class Routing(NamedTuple):
+    """What a batch says about the routing; all sums, to be added over batches.
+
+    `decided`: disputed positions where some expert's likeliest token is right; `right`: those of them where it is the
+    picked one's; `picked`: (n,) answer tokens spoken by each expert.
+    """
+
+    decided: torch.Tensor
+    right: torch.Tensor
+    picked: torch.Tensor
+
+
+@torch.no_grad()
+def watch(heard: Heard) -> Routing:
+    hits = heard.top[..., 0] == heard.labels[..., None]
+    counted = disputed(heard) & hits.any(dim=-1)
+    chosen = heard.scores.argmax(dim=-1)
+    right = hits.gather(-1, chosen[..., None])[..., 0] & counted
+    picked = torch.nn.functional.one_hot(chosen, heard.scores.shape[-1]) * heard.mask[..., None]
+    return Routing(counted.sum(), right.sum(), picked.sum(dim=(0, 1)))

@@ -1,0 +1,186 @@
+"""The fused pocket model: what its router is trained on, and what it is measured with.
+
+python -m experts.pocket.fused data --out build/fused        writes build/fused/train.jsonl and says how to train
+python -m experts.pocket.fused pairs --router DIR --out …    preferences for stage 2, of what the router gets wrong
+python -m experts.pocket.fused measure --router DIR          accuracy on held-out questions, as JSON
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (torch and transformers leave parts of their signatures untyped)
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from experts.pocket import compound, questions
+from experts.pocket.questions import SKILLS, final_answer, right
+from experts.pocket.train import WEIGHTS
+from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
+
+SINGLE = 0.35
+"""Share of the training questions that need one skill only."""
+LONGEST = 400
+"""Most characters of an answer."""
+SEED = 0
+
+
+def lessons(n: int, seed: int = 1) -> list[dict[str, str]]:
+    """Training questions with worked answers: two skills, and `SINGLE` of one."""
+    rng = Random(f"fused {seed}")
+    rows: list[dict[str, str]] = []
+    for _ in range(n):
+        asked: Any = (
+            questions.draw(rng.choice(SKILLS), "train", rng) if rng.random() < SINGLE else compound.draw("train", rng)
+        )
+        rows.append({"prompt": asked.prompt, "completion": asked.worked})
+    return rows
+
+
+def write(file: Path, rows: Sequence[dict[str, str]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    partial.replace(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The router and the experts, on one device."""
+
+    router: Any
+    experts: list[Any]
+
+    @classmethod
+    def open(cls, router: Path, weights: Path, device: str) -> Members:
+        from experts.fusion import members
+
+        found = [members.load(weights / skill, weights / "base").to(device).eval() for skill in SKILLS]
+        return cls(members.open_router(router, len(SKILLS), weights / "base").to(device).eval(), found)
+
+    def answers(self, prompts: Sequence[str], mode: str) -> list[str]:
+        """What a system says: `fusionroute`, `head-only`, `router` (alone), or a skill (that expert alone)."""
+        from experts.fusion import decoding
+
+        if mode not in ("fusionroute", "head-only"):
+            return alone(self.router if mode == "router" else self.experts[SKILLS.index(mode)], prompts)
+        asked = [dialogue(prompt.strip())[0] for prompt in prompts]
+        found = decoding.texts(
+            self.router, self.experts, asked, end=IDS[END], pad=IDS[PAD], longest=LONGEST,
+            mode="fusionroute" if mode == "fusionroute" else "head-only",
+            batch=128 if self.router.device.type == "cpu" else 512,
+        )  # fmt: skip
+        return [decode(text.ids) for text in found]
+
+
+def alone(model: Any, prompts: Sequence[str]) -> list[str]:
+    """The greedy answers of one model."""
+    from experts.pocket.answering import replies
+
+    return [reply.text for reply in replies(model, prompts, longest=LONGEST)]
+
+
+def measure(members: Members, modes: Sequence[str], n: int, single: int) -> dict[str, Any]:
+    """`accuracy` on n held-out questions of two skills and `single_skill` on `single` of each skill, by system.
+
+    `query-routing` picks, for each question, an expert that answers it right where there is one.
+    """
+    asked = compound.compounds("test", n, SEED)
+    ones = [one for skill in SKILLS for one in questions.questions(skill, "test", single, SEED)] if single else []
+    hits: dict[str, list[bool]] = {}
+    accuracy: dict[str, float] = {}
+    single_skill: dict[str, float] = {}
+    by_kind: dict[str, dict[str, float]] = {}
+    wrong: dict[str, list[dict[str, str]]] = {}
+    for mode in modes:
+        texts = members.answers([one.prompt for one in asked], mode)
+        hits[mode] = [final_answer(text) == one.answer for one, text in zip(asked, texts, strict=True)]
+        accuracy[mode] = sum(hits[mode]) / n
+        by_kind[mode] = {
+            kind: sum(hit for one, hit in zip(asked, hits[mode], strict=True) if one.novel == novel)
+            / max(1, sum(one.novel == novel for one in asked))
+            for kind, novel in (("known combinations", False), ("novel combinations", True))
+        }
+        wrong[mode] = [{"prompt": one.prompt, "combination": one.combination, "answer": one.answer, "text": text}
+                       for one, text, hit in zip(asked, texts, hits[mode], strict=True) if not hit][:40]  # fmt: skip
+        if ones:
+            own = [one for one in ones if mode not in SKILLS or one.skill == mode]
+            texts = members.answers([one.prompt for one in own], mode)
+            scored = [right(one, text) for one, text in zip(own, texts, strict=True)]
+            single_skill[mode] = sum(scored) / len(own)
+    if all(skill in hits for skill in SKILLS):
+        accuracy["query-routing"] = sum(any(found) for found in zip(*(hits[s] for s in SKILLS), strict=True)) / n
+    return {"questions": n, "accuracy": accuracy, "single_skill": single_skill, "kinds": by_kind, "wrong": wrong}
+
+
+def pairs(members: Members, n: int, seed: int) -> list[dict[str, str]]:
+    """Preferences for stage 2: worked answers of training questions over what the fused model says instead."""
+    rows = lessons(n, seed)
+    texts = members.answers([row["prompt"] for row in rows], "fusionroute")
+    return [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": text}
+            for row, text in zip(rows, texts, strict=True) if text != row["completion"]]  # fmt: skip
+
+
+def train(chosen: argparse.Namespace) -> None:
+    """One run of the trainer; the router in float16, with its head, goes to `OUT/NAME/`."""
+    from rich.console import Console
+
+    from experts.fusion import train as training
+    from experts.fusion.progress import Bar
+
+    out = chosen.out / chosen.objective
+    out.mkdir(parents=True, exist_ok=True)
+    plan = training.Plan(
+        chosen.router, {skill: chosen.weights / skill for skill in SKILLS}, chosen.out / "train.jsonl", out,
+        base=chosen.weights / "base", objective="fused" if chosen.objective == "fused" else "fusionroute",
+        weight=0.0 if chosen.objective == "fine-tuned" else 1 / 3, steps=chosen.steps, batch=chosen.batch,
+        rate=chosen.rate, bf16=chosen.bf16, every=500, workers=chosen.workers, scores=chosen.out / "scores",
+    )  # fmt: skip
+    with Bar(out / "journal.jsonl", Console(stderr=True)) as bar:
+        training.train(plan, resume=chosen.resume, bar=bar)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one of the three commands."""
+    words = argparse.ArgumentParser(prog="python -m experts.pocket.fused", description=__doc__,
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    words.add_argument("what", choices=("data", "train", "pairs", "measure"))
+    words.add_argument("--out", type=Path, default=Path("build/fused"), help="folder of what is written")
+    words.add_argument("--router", type=Path, default=WEIGHTS / "fused", help="a trained router")
+    words.add_argument("--weights", type=Path, default=WEIGHTS, help="the experts")
+    words.add_argument("--n", type=int, help="questions (32,000 to train on, 4,000 for pairs, 500 to measure with)")
+    words.add_argument("--single", type=int, default=100, help="measure: questions of each single skill")
+    words.add_argument("--systems", nargs="+", default=["fusionroute", "head-only", "router", *SKILLS])
+    words.add_argument("--objective", choices=("fused", "fusionroute", "fine-tuned"), default="fused",
+                       help="train: what for; fine-tuned is the router alone, experts unheard")  # fmt: skip
+    words.add_argument("--steps", type=int, default=2400, help="train: steps")
+    words.add_argument("--batch", type=int, default=64, help="train: questions a step")
+    words.add_argument("--bf16", action="store_true", help="train: compute in bfloat16")
+    words.add_argument("--rate", type=float, default=2e-3, help="train: peak learning rate")
+    words.add_argument("--workers", type=int, default=0, help="train: processes that prepare batches")
+    words.add_argument("--resume", action="store_true", help="train: go on after a kill")
+    words.add_argument("--device", default="cpu", help="cpu, or cuda")
+    chosen = words.parse_args(arguments)
+    if chosen.what == "data":
+        write(chosen.out / "train.jsonl", lessons(chosen.n or 32_000))
+        return
+    if chosen.what == "train":
+        train(chosen)
+        return
+    members = Members.open(chosen.router, chosen.weights, chosen.device)
+    if chosen.what == "pairs":
+        write(chosen.out / "pairs.jsonl", pairs(members, chosen.n or 4_000, seed=2))
+        return
+    found = measure(members, chosen.systems, chosen.n or 500, chosen.single)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    (chosen.out / "measured.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps({key: value for key, value in found.items() if key != "wrong"}))
+
+
+if __name__ == "__main__":
+    main()

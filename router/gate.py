@@ -1,0 +1,139 @@
+"""Whether passages are worth their price: "none" is one of the options, and it is free.
+
+Fitted on outcomes with and without passages: the score of a query under either is the mean over measured queries, each
+weighed by exp((cosine - 1) / width), shrunk to the overall mean; the width is the one that predicts left-out queries
+best. Passages are looked up where the gain exceeds the price of their tokens.
+
+The arithmetic is ExpertRAG's (arXiv 2504.08744): cost = cost of the gate + P(retrieve) x cost of retrieval + k x cost
+of an expert, beside the same with P = 1 (always) and P = 0 (never). Here the gate costs no tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from experts.errors import ConfigError
+from experts.protocols import Encoder, Vectors
+from router.texts import Vector, encode_prompts
+
+WIDTHS = (0.01, 0.02, 0.04, 0.08, 0.16)
+PRIOR = 0.05
+"""Weight of the overall mean: that of a query which is a little away."""
+
+Floats = NDArray[np.float32]
+
+
+class Verdict(NamedTuple):
+    """`without` and `using`: expected scores without and with passages, None where not known. `price`: the gain that
+    the passages' expected tokens must bring. `share`: how often this gate retrieves, on what it was fitted on.
+    """
+
+    retrieve: bool
+    reason: str
+    without: float | None = None
+    using: float | None = None
+    price: float = 0.0
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """`vectors` (n, d) and `scores` (n, 2), without and with passages; n = 0 where nothing was measured.
+
+    `price`: of a thousand tokens. `tokens`: expected tokens of the passages.
+    """
+
+    mode: str
+    price: float
+    tokens: float
+    confidence: float
+    vectors: Vectors
+    scores: Floats
+    width: float = WIDTHS[0]
+    share: float | None = None
+
+    @property
+    def fitted(self) -> bool:
+        return len(self.scores) > 0
+
+    def decide(self, vector: Vector | None, quality: float | None) -> Verdict:
+        """`vector`: the query's; `quality`: what the estimator expects of the chosen expert without passages."""
+        price = self.price * self.tokens / 1000
+        if self.mode != "auto":
+            return Verdict(self.mode == "always", f"the route's gate is {self.mode}", price=price)
+        if self.fitted and vector is not None:
+            without, using = _expected(vector[None, :], self.vectors, self.scores, self.width)[0].tolist()
+            gains = using - without > price
+            why = f"expected gain {using - without:+.3f}, price {price:.3f}"
+            return Verdict(gains, why, round(without, 4), round(using, 4), price, self.share)
+        if quality is None:
+            return Verdict(True, "nothing is known of the answer without passages", price=price)
+        sure = quality >= self.confidence
+        why = f"expected quality {quality:.3f}, passages below {self.confidence:g}"
+        return Verdict(not sure, why, without=round(quality, 4), price=price)
+
+
+def fit_gate(
+    mode: str, price: float, tokens: float, confidence: float, outcomes: Path | None, encoder: Encoder | None
+) -> Gate:
+    """Blocking: embeds the outcomes. Raises ConfigError for a file that cannot be read, naming the line."""
+    none = np.zeros((0, encoder.dimensions if encoder else 1), np.float32)
+    empty = Gate(mode, price, tokens, confidence, none, np.zeros((0, 2), np.float32))
+    if mode != "auto" or outcomes is None or encoder is None:
+        return empty
+    texts, scores = read_outcomes(outcomes)
+    vectors = encode_prompts(encoder, [[text] for text in texts])
+    width = min(WIDTHS, key=lambda width: _left_out_error(vectors, scores, width))
+    left_out = _expected(vectors, vectors, scores, width, left_out=True)
+    share = float(np.mean(left_out[:, 1] - left_out[:, 0] > price * tokens / 1000))
+    return Gate(mode, price, tokens, confidence, vectors, scores, width, round(share, 4))
+
+
+def read_outcomes(path: Path) -> tuple[list[str], Floats]:
+    """Queries, and their scores without and with passages, (n, 2). Raises ConfigError."""
+    texts: list[str] = []
+    scores: list[tuple[float, float]] = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as fault:
+        raise ConfigError(f"{path}: the gate's outcomes cannot be read: {fault.strerror}") from fault
+    for number, line in enumerate(lines, 1):
+        try:
+            row = cast(dict[str, Any], orjson.loads(line))
+            texts.append(str(row["query"]))
+            scores.append((float(row["without"]), float(row["with"])))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as fault:
+            raise ConfigError(f"{path}:{number}: expected `query`, `without` and `with`, got {line[:80]!r}") from fault
+    if not texts:
+        raise ConfigError(f"{path}: expected outcomes of answers with and without passages, found none")
+    return texts, np.array(scores, np.float32)
+
+
+def _expected(asked: Vectors, known: Vectors, scores: Floats, width: float, *, left_out: bool = False) -> Floats:
+    """Shape (len(asked), 2). `left_out`: no row may use itself."""
+    weights = np.exp((np.minimum(asked @ known.T, 1.0) - 1.0) / width)
+    if left_out:
+        np.fill_diagonal(weights, 0.0)
+    total = weights.sum(1, keepdims=True)
+    return ((weights @ scores + PRIOR * scores.mean(0)) / (total + PRIOR)).astype(np.float32)
+
+
+def _left_out_error(vectors: Vectors, scores: Floats, width: float) -> float:
+    return float(((_expected(vectors, vectors, scores, width, left_out=True) - scores) ** 2).mean())
+
+
+def arithmetic(verdict: Verdict, prompt: float, passages: float, usd_per_million: float) -> dict[str, Any]:
+    """Expected prompt tokens, and USD at the expert's input price, of never, always and this gate."""
+    share = verdict.share if verdict.share is not None else float(verdict.retrieve)
+    tokens = {"never": prompt, "always": prompt + passages, "gate": prompt + share * passages}
+    return {
+        "retrieval_share": share,
+        "prompt_tokens": {name: round(value, 1) for name, value in tokens.items()},
+        "cost_usd": {name: round(value * usd_per_million / 1e6, 9) for name, value in tokens.items()},
+    }

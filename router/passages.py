@@ -1,0 +1,161 @@
+"""Passages for a query: searched, merged, cut to a budget, and put before the question.
+
+A retriever that is down, slow or broken costs the answer its passages, never the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import orjson
+
+from experts.errors import ConsiliumError
+from experts.language import Message, Part, Passage, Query
+from experts.protocols import Retriever
+from experts.retrieval.prompting import TEMPLATE, cited, with_sources
+from router.embedding import Embedding
+from router.gate import Gate
+from router.outcomes import CHARS_PER_TOKEN
+
+RRF = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Searchable:
+    """A retriever with what embeds its queries: None where it searches by the text alone."""
+
+    retriever: Retriever
+    embedding: Embedding | None = None
+    timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A route's retrieval, ready. `embedding` embeds the query for the gate, where it was fitted."""
+
+    sources: tuple[Searchable, ...]
+    passages: int
+    max_tokens: int
+    timeout_s: float
+    gate: Gate
+    template: str = TEMPLATE
+    embedding: Embedding | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(source.retriever.name for source in self.sources)
+
+
+class Found(NamedTuple):
+    """`failed`: retriever -> why it found nothing. `ranks`: how many passages each gave."""
+
+    passages: list[Passage]
+    failed: dict[str, str]
+    took_s: float
+
+
+async def search(sources: Sequence[Searchable], text: str, k: int, timeout_s: float | None = None) -> Found:
+    """The best k of all sources. Several are merged by reciprocal ranks (their scores do not compare); a passage that
+    several hold is one, and its ranks add up. `timeout_s`: for all together; each has its own limit too.
+    """
+    started = perf_counter()
+    heard = await asyncio.gather(*(_ask(source, text, k, timeout_s) for source in sources))
+    lists = [found for found in heard if not isinstance(found, str)]
+    failed = {s.retriever.name: why for s, why in zip(sources, heard, strict=True) if isinstance(why, str)}
+    return Found(merged(lists)[:k] if len(lists) > 1 else lists[0] if lists else [], failed, perf_counter() - started)
+
+
+async def _ask(source: Searchable, text: str, k: int, timeout_s: float | None) -> list[Passage] | str:
+    limit = source.timeout_s if timeout_s is None else min(timeout_s, source.timeout_s)
+    try:
+        async with asyncio.timeout(limit):
+            vector = await source.embedding.embed([text], [1.0]) if source.embedding is not None else None
+            return await source.retriever.search(text, vector, k)
+    except TimeoutError:
+        return f"said nothing in {limit:g} s"
+    except ConsiliumError as fault:
+        return fault.message
+
+
+def merged(lists: Sequence[Sequence[Passage]]) -> list[Passage]:
+    """One list by summed reciprocal ranks, 1 / (60 + rank); `score` is that sum."""
+    first: dict[tuple[str, str], Passage] = {}
+    total: dict[tuple[str, str], float] = {}
+    for found in lists:
+        for rank, passage in enumerate(found, 1):
+            key = (passage.corpus, passage.id)
+            first.setdefault(key, passage)
+            total[key] = total.get(key, 0.0) + 1 / (RRF + rank)
+    best = sorted(total, key=lambda key: -total[key])
+    return [replace(first[key], score=round(total[key], 6)) for key in best]
+
+
+def within(passages: Sequence[Passage], max_tokens: int) -> list[Passage]:
+    """The first passages that fit the budget, the last one perhaps cut at a word."""
+    left = int(max_tokens * CHARS_PER_TOKEN)
+    kept: list[Passage] = []
+    for passage in passages:
+        size = len(passage.title) + len(passage.text)
+        if size > left:
+            room = left - len(passage.title)
+            if not kept and room > 0:
+                kept.append(replace(passage, text=passage.text[:room].rpartition(" ")[0] or passage.text[:room]))
+            break
+        kept.append(passage)
+        left -= size
+    return kept
+
+
+def tokens_of(passages: Sequence[Passage]) -> float:
+    return sum(len(passage.title) + len(passage.text) for passage in passages) / CHARS_PER_TOKEN
+
+
+def informed(query: Query, passages: Sequence[Passage], template: str) -> Query:
+    """The query with the passages in its last user turn (or its prompt). A turn of parts gets one more, before them."""
+    if query.api == "completion":
+        prompt = orjson.loads(bytes(query.fields["prompt"]))
+        if not isinstance(prompt, str):
+            return query
+        told = with_sources(prompt, passages, template)
+        return replace(query.with_fields(prompt=told), messages=(Message("user", told),))
+    turns = cast(list[dict[str, Any]], orjson.loads(bytes(query.fields["messages"])))
+    place = next((i for i in range(len(turns) - 1, -1, -1) if turns[i].get("role") == "user"), None)
+    if place is None:
+        return query
+    content = turns[place].get("content")
+    if isinstance(content, list):
+        parts = cast(list[dict[str, Any]], content)
+        text = with_sources("", passages, template)
+        turns[place] = {**turns[place], "content": [{"type": "text", "text": text}, *parts]}
+    else:
+        turns[place] = {**turns[place], "content": with_sources(str(content or ""), passages, template)}
+    told = Message(query.messages[place].role, _content(turns[place]["content"]))
+    messages = (*query.messages[:place], told, *query.messages[place + 1 :])
+    return replace(query.with_fields(messages=turns), messages=messages)
+
+
+def _content(content: Any) -> str | list[Part]:
+    return content if isinstance(content, str) else msgspec.convert(content, list[Part])
+
+
+def asked_text(query: Query) -> str:
+    """What is searched for: the last user turn."""
+    return query.user_texts()[-1] if query.messages else ""
+
+
+def citations(passages: Sequence[Passage], answer: str) -> list[dict[str, Any]]:
+    """The sources of an answer by their numbers, and which of them it cites as `[1]`."""
+    used = cited(answer, len(passages))
+    return [{"number": n, **passage_json(passage), "cited": n in used} for n, passage in enumerate(passages, 1)]
+
+
+def passage_json(passage: Passage, *, text: bool = False) -> dict[str, Any]:
+    said: Mapping[str, Any] = {"text": passage.text} if text else {}
+    more: Mapping[str, Any] = {"metadata": dict(passage.metadata)} if text and passage.metadata else {}
+    return {"id": passage.id, "title": passage.title, "score": round(passage.score, 6),
+            "retriever": passage.retriever, "corpus": passage.corpus, **said, **more}  # fmt: skip

@@ -1,0 +1,211 @@
+"""`worth`: one expert, or a composition of several, whichever promises the highest quality for its price.
+
+One decision space: `balanced`'s choice of a single expert; a vote of k where answers to the query can be compared; a
+cascade from a cheaper expert where its judge of answers was fitted; a council where abilities to aggregate were
+measured. Each has a predicted quality (`router.worth`), predicted calls and cost, and is taken where the gain on the
+single choice exceeds `price` for every further cost of the dearest allowed expert. A composition that the request's
+budget has no room for is left out. `consilium: {"compose": "auto"}` asks for this policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from router.answers.auto import picked
+from router.plan import Alternative, Estimates
+from router.policies import balanced
+from router.policies._scores import allowed
+from router.protocols import Choice, Situation
+from router.voting import Floats, Ints, order
+from router.worth import MOST, Composing, of_cascade, of_council, of_vote
+
+FEWEST = 3
+"""Two that disagree settle nothing."""
+AGGREGATING = 1.5
+"""An aggregator reads all that the seats wrote: its call costs this much more than its own answer would."""
+
+
+class Options(BaseModel):
+    """`preset`, `lambda` and `caution` are `balanced`'s, for the single choice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    price: float = Field(default=0.01, ge=0, description="Quality given up to save a call of the dearest expert.")
+    most: int = Field(default=5, ge=1, le=MOST, description="Experts in one composition at most.")
+    preset: balanced.Preset = "balanced"
+    lambda_: float | None = Field(default=None, ge=0, alias="lambda")
+    caution: float = Field(default=0.25, ge=0)
+    spares: int = Field(default=3, ge=0)
+
+
+class _Option(NamedTuple):
+    """One composition for some rows. `seats` (m, k) columns; the others (m,)."""
+
+    composer: str
+    rows: Ints
+    seats: Ints
+    quality: Floats
+    calls: Floats
+    cost: Floats
+
+
+def build(options: Options) -> Worth:
+    return Worth(options)
+
+
+class Worth:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._single = balanced.build(balanced.Options.model_validate({
+            "preset": options.preset, "lambda": options.lambda_, "caution": options.caution, "spares": options.spares,
+        }))  # fmt: skip
+
+    def decide(self, estimates: Estimates, situation: Situation) -> list[Choice]:
+        base = self._single.decide(estimates, situation)
+        may = allowed(situation)
+        several = np.array([bool(choice.seats) for choice in base], np.bool_) & (may.sum(1) > 1)
+        rows = np.flatnonzero(several)
+        if not len(rows):
+            return [replace(choice, composer="single") for choice in base]
+        first = np.array([choice.seats[0] for choice, use in zip(base, several, strict=True) if use], np.int64)
+        quality, cost = estimates.quality.astype(np.float64), _costs(situation)
+        price = self._options.price / np.maximum(np.where(may, cost, 0.0).max(1), 1e-12)
+        alone, alone_cost = np.zeros(len(base)), np.zeros(len(base))
+        alone[rows], alone_cost[rows] = quality[rows, first], cost[rows, first]
+        best, chosen = np.zeros(len(base)), dict[int, tuple[_Option, int]]()
+        shown: dict[int, list[Alternative]] = {row: [] for row in rows.tolist()}
+        for option in self._options_of(estimates, situation, rows, first, quality, cost):
+            gain = option.quality - alone[option.rows]
+            worth = gain - price[option.rows] * (option.cost - alone_cost[option.rows])
+            for place, row in enumerate(option.rows.tolist()):
+                shown[row].append(self._shown(estimates, option, place, float(gain[place]), float(worth[place])))
+                if worth[place] > best[row] + 1e-9:
+                    best[row] = worth[place]
+                    chosen[row] = (option, place)
+        return [
+            self._composed(estimates, choice, chosen.get(row), alone[row], shown.get(row, []))
+            for row, choice in enumerate(base)
+        ]
+
+    def _options_of(
+        self, estimates: Estimates, situation: Situation, rows: Ints, first: Ints, quality: Floats,
+        cost: Floats,
+    ) -> Iterator[_Option]:  # fmt: skip
+        composing = situation.composing or Composing()
+        kinds: dict[str, list[int]] = {}
+        for row in rows.tolist() if situation.texts else ():
+            text: str = situation.texts[int(row)]
+            kinds.setdefault(picked(text), []).append(int(row))
+        for kind in sorted(kinds.keys() - {""}):
+            use = np.array(kinds[kind], np.int64)
+            yield from self._votes(estimates.experts, situation, kind, use, quality, cost, composing)
+        if composing.cascade is not None and (situation.allowance.calls or 2) >= 2:
+            yield from _cascades(situation, rows, first, quality, cost, composing)
+        if composing.abilities:
+            yield from self._councils(estimates.experts, situation, rows, quality, cost, composing)
+
+    def _votes(
+        self, experts: Sequence[str], situation: Situation, kind: str, rows: Ints, quality: Floats, cost: Floats,
+        composing: Composing,
+    ) -> Iterator[_Option]:  # fmt: skip
+        weighing = composing.voting.of(kind)
+        may, q = allowed(situation)[rows], quality[rows]
+        weights = weighing.weights(experts, q)
+        turn = order(np.where(may, q, -1.0), weights)
+        room = situation.allowance.calls or self._options.most
+        for k in range(FEWEST, min(self._options.most, len(experts), room) + 1):
+            able = may.sum(1) >= k
+            if not able.any():
+                return
+            at, seats = rows[able], turn[able, :k]
+            own = np.take_along_axis(q[able], seats, 1)
+            calls = np.full(len(at), max(weighing.share * k, 1.0))
+            paid = np.take_along_axis(cost[at], seats, 1).sum(1) * calls / k
+            held = np.take_along_axis(weights[able], seats, 1)
+            yield _affordable(_Option("vote", at, seats, of_vote(own, held, composing.voting), calls, paid), situation)
+
+    def _councils(
+        self, experts: Sequence[str], situation: Situation, rows: Ints, quality: Floats, cost: Floats,
+        composing: Composing,
+    ) -> Iterator[_Option]:  # fmt: skip
+        may = allowed(situation)
+        known = np.array([composing.abilities.get(name, 0.0) for name in experts])
+        k = min(FEWEST, self._options.most, (situation.allowance.calls or FEWEST + 1) - 1)
+        rows = rows[may[rows].sum(1) >= max(k, 2)]
+        if k < 2 or not len(rows) or not known.any():
+            return
+        seats = np.argsort(-np.where(may[rows], quality[rows], -1.0), axis=1, kind="stable")[:, :k]
+        own = np.take_along_axis(quality[rows], seats, 1)
+        able = np.take_along_axis(np.broadcast_to(known, (len(rows), len(known))), seats, 1).max(1)
+        paid = np.take_along_axis(cost[rows], seats, 1)
+        yield _affordable(
+            _Option("council", rows, seats, able * of_council(own, 1.0, composing.voting.correlation),
+                    np.full(len(rows), k + 1.0), paid.sum(1) + AGGREGATING * paid.max(1)), situation,
+        )  # fmt: skip
+
+    def _shown(self, estimates: Estimates, option: _Option, place: int, gain: float, worth: float) -> Alternative:
+        columns: list[int] = option.seats[place].tolist()
+        return Alternative(
+            option.composer, tuple(estimates.experts[column] for column in columns),
+            round(float(option.quality[place]), 4), round(float(option.calls[place]), 2),
+            round(float(option.cost[place]), 9), round(gain, 4), round(worth, 4),
+        )  # fmt: skip
+
+    def _composed(
+        self, estimates: Estimates, base: Choice, chosen: tuple[_Option, int] | None, alone: float,
+        shown: list[Alternative],
+    ) -> Choice:  # fmt: skip
+        alternatives = tuple(sorted(shown, key=lambda one: -one.worth))
+        if chosen is None:
+            told = f"; nothing composed is worth more than {alone:.2f}" if shown else ""
+            return Choice(base.seats, base.spares, base.reason + told, base.score, "single", alternatives)
+        option, place = chosen
+        seats = tuple(option.seats[place].tolist())
+        others = tuple(column for column in (*base.seats, *base.spares) if column not in seats)
+        reason = (
+            f"a {option.composer} of {len(seats)} is expected at {option.quality[place]:.2f} with "
+            f"{option.calls[place]:.1f} calls, against {alone:.2f} of {estimates.experts[base.seats[0]]} alone"
+        )
+        return Choice(seats, others[: self._options.spares], reason, base.score, option.composer, alternatives)
+
+
+def _costs(situation: Situation) -> Floats:
+    """What each call is expected to cost; 1 where no price is known, so that calls are counted."""
+    cost = np.nan_to_num(situation.cost_usd.astype(np.float64))
+    return cost if cost.max(initial=0.0) > 0 else np.ones_like(cost)
+
+
+def _cascades(
+    situation: Situation, rows: Ints, first: Ints, quality: Floats, cost: Floats, composing: Composing
+) -> Iterator[_Option]:
+    """From each row's cheapest expert to its single choice."""
+    assert composing.cascade is not None
+    may = allowed(situation)
+    cheap = np.where(may[rows], cost[rows], np.inf).argmin(1)
+    other = cheap != first
+    rows, cheap, first = rows[other], cheap[other], first[other]
+    if not len(rows):
+        return
+    value, onward = of_cascade(
+        quality[rows, cheap], quality[rows, first], composing.cascade, composing.voting.correlation
+    )
+    yield _affordable(
+        _Option("cascade", rows, np.stack([cheap, first], 1), value, 1 + onward,
+                cost[rows, cheap] + onward * cost[rows, first]), situation,
+    )  # fmt: skip
+
+
+def _affordable(option: _Option, situation: Situation) -> _Option:
+    """The option for the rows whose money it fits."""
+    usd = situation.allowance.usd
+    if usd is None or not situation.cost_usd.any():
+        return option
+    fits = option.cost <= usd
+    return _Option(
+        option.composer, option.rows[fits], option.seats[fits], option.quality[fits], option.calls[fits],
+        option.cost[fits],
+    )  # fmt: skip

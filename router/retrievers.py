@@ -1,0 +1,82 @@
+"""From the retrievers of a registry to something that can be searched, and from a route's retrieval to a `Lookup`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from experts.errors import ConsiliumError, Problem
+from experts.protocols import Encoder, Retriever
+from experts.retrieval.kinds import RetrieverParts, module
+from experts.retrieval.prompting import TEMPLATE
+from experts.transport import Transport
+from registry.load import Registry
+from registry.schema import RetrieverManifest, RouteManifest
+from router.embedding import Embedding
+from router.gate import fit_gate
+from router.passages import Lookup, Searchable
+
+TOKENS_A_PASSAGE = 200
+"""Expected of a passage before any is seen: a thousand characters are cut to less."""
+
+EncoderOf = Callable[[Registry, str], Awaitable[tuple[Encoder, Embedding]]]
+
+
+@dataclass(slots=True)
+class Searched:
+    manifest: RetrieverManifest
+    source: Searchable
+
+
+async def build_retrievers(
+    registry: Registry, known: Mapping[str, Searched], transport: Transport, encoder_of: EncoderOf,
+    problems: list[Problem],
+) -> dict[str, Searched]:  # fmt: skip
+    """Every retriever of the registry, those of unchanged manifests carried over; what cannot be built is a problem."""
+    built: dict[str, Searched] = {}
+    for name, manifest in registry.retrievers.items():
+        held = known.get(name)
+        if held is not None and (held.manifest, held.manifest.options) == (manifest, manifest.options):
+            built[name] = held
+            continue
+        try:
+            kind = module(manifest.provider)
+            encoder, embedding = None, None
+            if getattr(kind, "USES_VECTORS", False):
+                encoder, embedding = await encoder_of(registry, manifest.encoder)
+            parts = RetrieverParts(transport, encoder.fingerprint if encoder else "", manifest.timeout_s)
+            retriever = await asyncio.to_thread(kind.build, name, manifest.options, parts)
+            built[name] = Searched(manifest, Searchable(cast(Retriever, retriever), embedding, manifest.timeout_s))
+        except ConsiliumError as fault:
+            problems.append(Problem(registry.source(name), 0, f"retriever {name}", fault.message))
+    return built
+
+
+async def build_lookup(
+    registry: Registry, manifest: RouteManifest, sources: Mapping[str, Searchable], encoder_of: EncoderOf
+) -> Lookup | None:
+    """A route's retrieval, its gate fitted. Raises ConfigError for outcomes that cannot be read."""
+    part = manifest.retrieval
+    if part is None:
+        return None
+    encoder, embedding = None, None
+    if part.gate == "auto" and part.outcomes is not None:
+        encoder, embedding = await encoder_of(registry, manifest.encoder)
+    outcomes = Path(part.outcomes) if part.outcomes else None
+    tokens = min(part.max_tokens, part.passages * TOKENS_A_PASSAGE)
+    gate = await asyncio.to_thread(fit_gate, part.gate, part.price, tokens, part.confidence, outcomes, encoder)
+    return Lookup(
+        tuple(sources[name] for name in part.retrievers), part.passages, part.max_tokens, part.timeout_ms / 1e3, gate,
+        part.template or TEMPLATE, embedding if gate.fitted else None,
+    )  # fmt: skip
+
+
+async def close_others(some: Mapping[str, Searched], kept: Mapping[str, Searched]) -> None:
+    """Closes the retrievers of `some` that are not among `kept`."""
+    held = {id(item.source.retriever) for item in kept.values()}
+    for item in some.values():
+        if id(item.source.retriever) not in held:
+            await item.source.retriever.close()

@@ -1,0 +1,161 @@
+"""Fitting the weights of votes on recorded answers: a conditional logit over what was said, and "all are wrong".
+
+The likelihood is that of McFadden's conditional logit (1974) with an outside option; the penalty draws every number
+towards naive Bayes (`router.voting.PRIOR`), the experts' offsets and the pairs to nothing. Each question counts once
+with all of its answers and once with a few of them left out, so that sums hold for part of the voices too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, cast
+
+import numpy as np
+
+from router.voting import LEAST, PRIOR, Flags, Floats, Ints, Kind, Voting, agreeing, heads, in_sequence, log_odds
+
+FEWEST = 40
+SHRINK = 3.0
+"""Penalty, in rows: this many rows' evidence weighs as much as the prior."""
+MAY_LOSE = 0.001
+"""Of the vote's quality on the fit split, by asking in sequence."""
+NEVER = 1.01
+GRID = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.84, 0.87, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
+
+
+def fit_kind(groups: Ints, quality: Floats, right: Flags, experts: Sequence[str], *, seed: int = 0) -> Kind:
+    """Weights of one kind. `groups` (n, e) as in `tally`; `quality` (n, e): P(success) estimated without these very
+    rows; `right` (n, e): what the voice said was right. Too few rows give the prior."""
+    from scipy import optimize
+
+    n, e = groups.shape
+    if n < FEWEST:
+        return PRIOR
+    rng = np.random.default_rng(seed)
+    kept = rng.random((n, e)) < rng.uniform(0.3, 0.9, (n, 1))
+    told = np.concatenate([groups, np.where(kept, groups, -1)])
+    odds, was = np.tile(log_odds(quality), (2, 1)), np.tile(right, (2, 1)) & (told >= 0)
+    same = agreeing(told)
+    first = heads(same)
+    hit: Flags = np.any(same & was[:, None, :], axis=2) & first
+    hit &= np.cumsum(hit, axis=1) == 1
+    pairs = list(combinations(range(e), 2))
+    twos = [-(same[:, :, i] & same[:, :, j]).astype(np.float64)[:, :, None] for i, j in pairs]
+    members = same.astype(np.float64)
+    counts: Floats = members.sum(axis=2, keepdims=True)
+    leaning: Floats = (members * odds[:, None, :]).sum(axis=2, keepdims=True)
+    features = np.concatenate([counts, leaning, members, *twos], axis=2)
+    centre = np.array([PRIOR.level, PRIOR.slope, *[0.0] * e, *[0.0] * len(pairs), PRIOR.none])
+    nobody: Flags = ~np.any(hit, axis=1)
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        scores: Floats = np.where(first, features @ theta[:-1], -np.inf)
+        top: Floats = np.maximum(scores.max(1), theta[-1])
+        odd, outside = np.exp(scores - top[:, None]), np.exp(theta[-1] - top)
+        total: Floats = np.sum(odd, axis=1) + outside
+        chosen = np.where(nobody, outside, np.sum(odd * hit, axis=1)) / total
+        gap: Floats = odd / total[:, None] - hit
+        slope: Floats = np.append(np.einsum("ng,ngf->f", gap, features), np.sum(outside / total - nobody))
+        away = theta - centre
+        return (float(-np.log(np.maximum(chosen, 1e-300)).sum() / 2 + SHRINK * (away @ away)),
+                slope / 2 + 2 * SHRINK * away)  # fmt: skip
+
+    bounds: list[tuple[float | None, float | None]] = [(LEAST, 6.0), (0.0, 3.0), *[(-2.0, 2.0)] * e,
+                                                       *[(0.0, 2.0)] * len(pairs), (-6.0, 6.0)]  # fmt: skip
+    minimize: Any = cast(Any, optimize).minimize
+    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds)
+    theta: list[float] = np.round(np.asarray(found.x, np.float64), 6).tolist()
+    together = {
+        (min(experts[i], experts[j]), max(experts[i], experts[j])): value
+        for (i, j), value in zip(pairs, theta[2 + e : -1], strict=True) if value > 0
+    }  # fmt: skip
+    return Kind(theta[0], theta[1], theta[-1], dict(zip(experts, theta[2 : 2 + e], strict=True)), together,
+                _spoken(groups, right, experts), rows=n)  # fmt: skip
+
+
+def _spoken(groups: Ints, right: Flags, experts: Sequence[str]) -> dict[str, float]:
+    """By expert: the share of its answers that are right themselves, of those that agree with one that is."""
+    good: Flags = np.any(agreeing(groups) & right[:, None, :], axis=2)
+    share: Floats = (np.sum(right & good, axis=0) + SHRINK) / (np.sum(good, axis=0) + SHRINK)
+    return {name: round(float(value), 6) for name, value in zip(experts, share, strict=True)}
+
+
+def fit(
+    kinds: Sequence[str], groups: Ints, quality: Floats, scores: Floats, experts: Sequence[str],
+    tasks: Sequence[str] = (), *, seed: int = 0,
+) -> Voting:  # fmt: skip
+    """Everything that votes need, from recorded answers. `kinds` (n,): the extractor's word for each question, empty
+    where answers cannot be compared; `scores` (n, e), NaN where not measured, right from 0.5 up; `tasks` (n,), where
+    known: stopping early must not be paid for by one of them."""
+    known = np.isfinite(scores)
+    told, right = np.where(known, groups, -1), known & (scores >= 0.5)
+    names = np.asarray(kinds, dtype=object)
+    fitted: dict[str, Kind] = {}
+    for name in sorted(set(kinds) - {""}):
+        rows = np.flatnonzero(names == name)
+        fitted[name] = fit_kind(told[rows], quality[rows], right[rows], experts, seed=seed)
+    use = np.flatnonzero(names != "")
+    if not len(use):
+        return Voting()
+    correlation, collusion = alike(told[use], right[use] & (told[use] >= 0), quality[use])
+    for name, kind in fitted.items():
+        rows = np.flatnonzero(names == name)
+        labels = [tasks[int(row)] for row in rows] if tasks else []
+        parts = [np.flatnonzero([each == label for each in labels]) for label in sorted(set(labels))]
+        until = _threshold(kind, told[rows], quality[rows], scores[rows], experts, parts)
+        asked = in_sequence(told[rows], quality[rows], experts, kind, threshold=until, first=2).asked
+        fitted[name] = replace(kind, threshold=until, share=round(float(asked.mean()), 4))
+    return Voting(fitted, correlation, collusion)
+
+
+def _threshold(
+    kind: Kind, groups: Ints, quality: Floats, scores: Floats, experts: Sequence[str], parts: Sequence[Ints]
+) -> float:
+    """The least posterior to stop at from which on no threshold costs more than MAY_LOSE of the quality of asking all:
+    beyond one standard error of the paired difference, and on the mean of each part of the questions."""
+    if len(groups) < FEWEST:
+        return kind.threshold
+    valued = np.nan_to_num(scores)
+
+    def worth(threshold: float) -> Floats:
+        winner = in_sequence(groups, quality, experts, kind, threshold=threshold, first=2).winner
+        return np.where(winner >= 0, valued[np.arange(len(winner)), winner], 0.0)
+
+    whole, least = worth(NEVER), NEVER
+    for threshold in reversed(GRID):
+        loss = whole - worth(threshold)
+        worst = max((float(loss[part].mean()) for part in parts if len(part) >= FEWEST), default=0.0)
+        if max(float(loss.mean() + loss.std() / np.sqrt(len(loss))), worst) > MAY_LOSE:
+            break
+        least = threshold
+    return least
+
+
+def alike(groups: Ints, right: Flags, quality: Floats) -> tuple[float, float]:
+    """The share of a common cause in the experts' errors with which as many pairs are wrong together as were (see
+    `router.worth`), and how often two that are both wrong say the same."""
+    from router.worth import patterns
+
+    said = groups >= 0
+    pairs = [(i, j) for i, j in combinations(range(groups.shape[1]), 2) if (said[:, i] & said[:, j]).sum() >= FEWEST]
+    if not pairs:
+        return Voting().correlation, Voting().collusion
+    same, wrong, observed = 1.0, 3.0, 0.0
+    for i, j in pairs:
+        neither = said[:, i] & said[:, j] & ~right[:, i] & ~right[:, j]
+        observed += neither.sum()
+        wrong += neither.sum()
+        same += (neither & (groups[:, i] == groups[:, j])).sum()
+
+    def expected(correlation: float) -> float:
+        return sum(
+            float(patterns(quality[said[:, i] & said[:, j]][:, [i, j]], correlation)[1][:, 0].sum()) for i, j in pairs
+        )
+
+    low, high = 0.0, 0.95
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if expected(middle) < observed else (low, middle)
+    return round(low, 4), round(float(same / wrong), 4)

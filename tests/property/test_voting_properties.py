@@ -1,0 +1,80 @@
+"""Votes, whatever was said: equal weights are the majority, order means nothing, and stopping early changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.voting import Ints, Kind, in_sequence, tally
+
+SAID = st.lists(st.integers(-1, 3), min_size=1, max_size=6)
+CHANCE = st.floats(0.05, 0.95)
+NEVER = 1.01
+
+
+@st.composite
+def votes(draw: st.DrawFn) -> tuple[Ints, np.ndarray]:
+    said = draw(SAID)
+    quality = draw(st.lists(CHANCE, min_size=len(said), max_size=len(said)))
+    return np.array([said], np.int64), np.array([quality])
+
+
+@given(SAID)
+def test_equal_weights_are_the_plain_majority(said: list[int]) -> None:
+    even = np.ones((1, len(said)))
+    winner = int(tally(np.array([said]), even, even).winner[0])
+    count = Counter(one for one in said if one >= 0)
+    if not count:
+        assert winner == -1
+    else:
+        assert count[said[winner]] == max(count.values())
+
+
+@given(votes())
+def test_the_order_of_voices_and_the_numbers_of_groups_mean_nothing(
+    voted: tuple[Ints, np.ndarray],
+) -> None:
+    groups, quality = voted
+    weights = Kind().weights([""] * groups.shape[1], quality)
+    turn = np.random.default_rng(int(quality.sum() * 1e6)).permutation(groups.shape[1])
+    one = tally(groups, weights, quality)
+    other = tally(np.where(groups >= 0, 7 - groups, -1)[:, turn], weights[:, turn], quality[:, turn])
+    assert np.allclose(one.posterior[:, turn], other.posterior)
+    assert np.isclose(one.lead[0], other.lead[0]) or (one.winner[0] == other.winner[0] == -1)
+
+
+@given(votes())
+def test_posteriors_are_probabilities(voted: tuple[Ints, np.ndarray]) -> None:
+    groups, quality = voted
+    found = tally(groups, Kind().weights([""] * groups.shape[1], quality), quality, none=0.3)
+    heads = [list(groups[0]).index(group) for group in set(groups[0].tolist()) - {-1}]
+    assert ((found.posterior >= 0) & (found.posterior <= 1)).all()
+    assert found.posterior[0, heads].sum() <= 1 + 1e-9
+
+
+@given(votes(), st.integers(1, 3))
+def test_it_stops_only_when_the_rest_cannot_change_it(voted: tuple[Ints, np.ndarray], first: int) -> None:
+    groups, quality = voted
+    names = [f"e{place}" for place in range(groups.shape[1])]
+    done = in_sequence(groups, quality, names, Kind(), threshold=NEVER, first=first)
+    whole = tally(groups, Kind().weights(names, quality), Kind().prefer(names, quality))
+    unlike = whole.winner[0] >= 0 and groups[0, done.winner[0]] != groups[0, whole.winner[0]]
+    assert not unlike
+    assert done.asked.sum() >= min(first, len(names))
+    assert (done.winner[0] == -1) == (whole.winner[0] == -1)
+
+
+@given(votes(), st.lists(st.floats(0, 2), min_size=15, max_size=15))
+def test_agreeing_never_makes_an_answer_less_likely(voted: tuple[Ints, np.ndarray], together: list[float]) -> None:
+    groups, quality = voted
+    e = groups.shape[1]
+    names = [f"e{place}" for place in range(e)]
+    pairs = iter(together)
+    kind = Kind(together={(names[i], names[j]): next(pairs) for j in range(e) for i in range(j)})
+    weights = kind.weights(names, quality)
+    found = tally(groups, weights, quality, kind.shared(names))
+    for place in np.flatnonzero(groups[0] >= 0):
+        assert found.scores[0, place] >= weights[0, place] - 1e-9

@@ -1,0 +1,138 @@
+"""The composer `vote`: whom it asks, when it stops, whose text it gives, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experts.errors import AllFailed, ConfigError
+from router.budget import Allowance
+from router.composers import open_composer
+from router.plan import Estimates
+from router.policies import open_policy
+from router.protocols import Situation
+from router.voting import Kind, Voting
+from router.worth import Composing
+from tests.scripted_voices import Room, asked, planned, room
+
+QUESTION = "How many legs do 2 dogs have?"
+EIGHT, NINE = {"text": "Two dogs, so 8."}, {"text": "I count 9."}
+
+
+async def voted(
+    scripts: Mapping[str, Mapping[str, Any]], *, question: str = QUESTION, allowance: Allowance | None = None,
+    composing: Composing | None = None, stream: bool = False, **options: Any,
+) -> tuple[Any, Room]:  # fmt: skip
+    composer = open_composer("vote", options)
+    more: dict[str, Any] = {} if composing is None else {"composing": composing}
+    where = room(scripts, plan=composer.seated(planned(list(scripts), "vote")), **more,
+                 **({"allowance": allowance} if allowance else {}))  # fmt: skip
+    return await composer.compose(asked(question, stream=stream), where.voices, where.emit), where
+
+
+def calls(where: Room) -> int:
+    return sum(expert.calls for expert in where.experts.values())
+
+
+async def test_the_majority_s_full_text_is_given_and_the_agreement_told() -> None:
+    answer, where = await voted({"a": NINE, "b": EIGHT, "c": EIGHT}, sequential=False, k=3)
+    assert answer.text == EIGHT["text"]
+    assert answer.expert == "b"  # of those who agree, the one expected to do better
+    notes = where.run.notes
+    assert (notes["kind"], notes["agreement"], notes["answered"]) == ("number", pytest.approx(2 / 3, abs=1e-3), 3)
+    assert [(vote["expert"], vote["answer"]) for vote in notes["votes"] if vote["expert"] == "a"] == [("a", "9")]
+
+
+async def test_it_stops_when_the_others_cannot_change_it() -> None:
+    answer, where = await voted(dict.fromkeys("abcde", EIGHT), threshold=1.0)
+    assert (answer.text, calls(where)) == (EIGHT["text"], 2)
+    assert where.run.notes["stopped"] == "the others could not change it"
+
+
+async def test_it_stops_when_the_leader_is_sure_enough() -> None:
+    _, where = await voted(dict.fromkeys("abcde", EIGHT), threshold=0.9, first=1)
+    assert calls(where) == 1
+    assert where.run.notes["stopped"] == "P(right) reached 0.9"
+
+
+async def test_disagreement_is_settled_by_more_voices() -> None:
+    answer, where = await voted({"a": NINE, "b": EIGHT, "c": EIGHT, "d": EIGHT, "e": NINE}, threshold=0.95)
+    assert answer.text == EIGHT["text"]
+    assert calls(where) > 2
+
+
+async def test_fitted_weights_are_used() -> None:
+    trusted = Kind(offsets={"a": 2.0, "b": -2.0, "c": -2.0})
+    answer, _ = await voted({"a": NINE, "b": EIGHT, "c": EIGHT}, composing=Composing(Voting({"number": trusted})),
+                            sequential=False)  # fmt: skip
+    assert answer.text == NINE["text"]
+
+
+async def test_a_stream_gets_the_winner_as_chunks() -> None:
+    answer, where = await voted({"a": NINE, "b": EIGHT, "c": EIGHT}, stream=True)
+    assert where.text == EIGHT["text"] == answer.text
+
+
+async def test_an_essay_is_not_voted_on() -> None:
+    answer, where = await voted({"a": {"text": "Once."}, "b": {"text": "Twice."}}, question="Tell me a story.")
+    assert (answer.text, calls(where)) == ("Once.", 1)
+    assert "cannot be compared" in where.run.notes["single_because"]
+
+
+async def test_programs_that_fail_the_stated_tests_do_not_count() -> None:
+    question = "Write a function that doubles.\nassert double(2) == 4\nassert double(5) == 10"
+    wrong, right = (
+        "```python\ndef double(x):\n    return x + 2\n```",
+        "```python\ndef double(x):\n    return 2 * x\n```",
+    )
+    answer, _ = await voted({"a": {"text": wrong}, "b": {"text": wrong}, "c": {"text": right}}, question=question,
+                            sequential=False)  # fmt: skip
+    assert answer.text == right
+
+
+async def test_what_there_is_when_the_budget_is_spent_is_counted() -> None:
+    answer, where = await voted({"a": NINE, "b": EIGHT, "c": EIGHT}, allowance=Allowance(calls=2))
+    assert calls(where) == 2
+    assert answer.text in (NINE["text"], EIGHT["text"])
+
+
+async def test_a_quorum_is_asked_of_spares_and_then_an_error() -> None:
+    failing = {"fail": {"at": "status"}}
+    with pytest.raises(AllFailed, match="the quorum is 2"):
+        await voted({"a": EIGHT, "b": failing, "c": failing}, quorum=2, k=3)
+
+
+def test_an_unknown_extractor_is_refused() -> None:
+    with pytest.raises(ConfigError, match="extractor"):
+        open_composer("vote", {"extractor": "entrails"})
+    assert open_composer("vote", {"extractor": {"name": "boxed", "seconds": 1}})
+
+
+def decided(quality: list[float], text: str, allowance: Allowance | None = None, **options: Any) -> Any:
+    names = tuple("abcde"[: len(quality)])
+    level = np.array([quality], np.float32)
+    estimates = Estimates(names, level, level * 0 + 0.05, level * 0 + 100, level * 0 + 1, default=0)
+    state = Situation(level * 0 + 1e-4, level[0] * 0, np.ones(level.shape, bool), allowance or Allowance(), (text,),
+                      Composing())  # fmt: skip
+    return open_policy("worth", options).decide(estimates, state)[0]
+
+
+def test_worth_votes_where_it_pays_and_where_answers_can_be_compared() -> None:
+    even = [0.6] * 5
+    chosen = decided(even, QUESTION)
+    assert chosen.composer == "vote"
+    assert "is expected at" in chosen.reason
+    assert {one.composer for one in chosen.alternatives} == {"vote"}
+    assert all(one.gain > one.worth for one in chosen.alternatives)
+    assert decided(even, "Tell me a story.").composer == "single"
+    assert decided([0.98, 0.4, 0.4], QUESTION).composer == "single"
+    assert decided(even, QUESTION, price=0.5).composer == "single"
+
+
+def test_worth_keeps_to_the_budget() -> None:
+    assert decided([0.6] * 5, QUESTION, Allowance(calls=2)).composer == "single"
+    assert len(decided([0.6] * 5, QUESTION, Allowance(calls=3)).seats) == 3
+    assert decided([0.6] * 5, QUESTION, Allowance(usd=1e-4)).composer == "single"

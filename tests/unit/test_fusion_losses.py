@@ -1,0 +1,102 @@
+"""The losses of the fusion router against the rule that is decoded by, on small random distributions."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from experts.errors import ConfigError
+from experts.fusion import losses, rule, samples, train
+from experts.fusion.losses import Heard
+from experts.fusion.naming import named
+from experts.fusion.samples import Sequenced
+
+VOCABULARY, EXPERTS, LENGTH = 11, 3, 6
+
+
+def heard(top: int, rows: int = 2, seed: int = 0) -> tuple[Heard, torch.Tensor]:
+    """A random batch, and the experts' whole distributions (batch, length, experts, vocabulary)."""
+    random = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, LENGTH, VOCABULARY, generator=random).requires_grad_()
+    scores = torch.randn(rows, LENGTH, EXPERTS, generator=random).requires_grad_()
+    theirs = (2 * torch.randn(rows, LENGTH, EXPERTS, VOCABULARY, generator=random)).log_softmax(-1)
+    labels = torch.randint(VOCABULARY, (rows, LENGTH), generator=random)
+    spoken = theirs.gather(-1, labels[..., None, None].expand(-1, -1, EXPERTS, 1))[..., 0]
+    liked, ids = theirs.topk(top, dim=-1)
+    mask = torch.ones(rows, LENGTH, dtype=torch.bool)
+    mask[:, -1] = False
+    return Heard(logits, scores, labels, mask, spoken, ids, liked), theirs
+
+
+def test_together_is_what_the_decoding_rule_says() -> None:
+    batch, theirs = heard(VOCABULARY)
+    said = losses.together(batch)
+    for expert in range(EXPERTS):
+        chosen = torch.full((2, LENGTH), expert)
+        ruled = rule.add(chosen, batch.logits, theirs[:, :, expert]).logprobs
+        wanted = ruled.gather(-1, batch.labels[..., None])[..., 0]
+        torch.testing.assert_close(said[..., expert], wanted, atol=1e-4, rtol=0)
+
+
+def test_together_is_near_with_the_likeliest_tokens_alone() -> None:
+    exact, _ = heard(VOCABULARY)
+    cut, _ = heard(6)
+    assert (losses.together(exact) - losses.together(cut)).abs().max() < 0.35
+
+
+def test_routing_counts_only_positions_where_the_experts_differ() -> None:
+    batch, _ = heard(VOCABULARY)
+    differ = losses.disputed(batch)
+    total = 0.0
+    for row, place in differ.nonzero().tolist():
+        shares = batch.scores[row, place].detach().softmax(-1)
+        total -= float((shares * batch.spoken[row, place].exp()).sum().log())
+    assert float(losses.routing(batch).detach()) == pytest.approx(total / int(batch.mask.sum()), rel=1e-5)
+    agreed = batch._replace(top=batch.top[:, :, :1].expand(-1, -1, EXPERTS, -1))
+    assert float(losses.routing(agreed).detach()) == 0
+
+
+def test_preferences_reach_the_router_s_logits_and_not_the_head() -> None:
+    batch, _ = heard(VOCABULARY)
+    loss, _ = losses.preference(batch, beta=0.1)
+    loss.backward()
+    assert batch.logits.grad is not None
+    assert batch.logits.grad.abs().sum() > 0
+    assert batch.scores.grad is None
+
+
+def test_preference_weighs_the_picked_expert_s_part_with_beta() -> None:
+    batch, _ = heard(VOCABULARY)
+    own, theirs = losses.answers(batch)
+    wanted = -torch.nn.functional.logsigmoid(own[0] - own[1] + 0.3 * (theirs[0] - theirs[1]))
+    torch.testing.assert_close(losses.preference(batch, 0.3)[0], wanted)
+
+
+def test_watch_counts_who_speaks_and_who_would_have_been_right() -> None:
+    batch, _ = heard(VOCABULARY)
+    sure = batch._replace(labels=batch.top[:, :, 1, 0], scores=torch.tensor([0.0, 1.0, 0.0]).expand(2, LENGTH, 3))
+    seen = losses.watch(sure)
+    assert seen.picked.tolist() == [0, int(batch.mask.sum()), 0]
+    assert int(seen.right) == int(seen.decided) == int(losses.disputed(sure).sum())
+
+
+def test_order_of_the_data_depends_on_seed_and_epoch_alone() -> None:
+    items = train.Spoken([Sequenced([0] * (3 + index % 7), 1) for index in range(50)], 1)
+    first, again, other = (train.Alike(items, 4, seed) for seed in (1, 1, 2))
+    assert list(first) == list(again) != list(other)
+    assert sorted(first) == list(range(50))
+    again.set_epoch(1)
+    assert list(first) != list(again)
+
+
+def test_data_that_does_not_fit_the_stage_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "a", "chosen": "b"}\n')
+    with pytest.raises(ConfigError, match=r"pairs\.jsonl:2: stage 2 expects the texts prompt, chosen, rejected"):
+        samples.read(file, 2)
+
+
+@pytest.mark.parametrize("arguments", [["calc"], ["=x"], ["a=x", "a=y"]])
+def test_experts_are_given_as_name_and_folder(arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match="--expert"):
+        named(arguments)

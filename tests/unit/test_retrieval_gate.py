@@ -1,0 +1,84 @@
+"""The gate, the merge, the budget and the prompt of passages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from experts.errors import ConfigError
+from experts.language import Passage
+from experts.retrieval.prompting import cited, with_sources
+from router.gate import arithmetic, fit_gate, read_outcomes
+from router.passages import citations, merged, within
+from tests.unit.test_retrieval_index import Letters
+
+
+def outcomes(folder: Path, rows: list[tuple[str, float, float]]) -> Path:
+    path = folder / "gate.jsonl"
+    path.write_bytes(b"\n".join(orjson.dumps({"query": q, "without": a, "with": b}) for q, a, b in rows))
+    return path
+
+
+def test_a_fitted_gate_looks_up_where_passages_gained(tmp_path: Path) -> None:
+    rows = [(f"aaa{c}", 1.0, 1.0) for c in "bcdefg"] + [(f"zzz{c}", 0.0, 1.0) for c in "bcdefg"]
+    gate = fit_gate("auto", 0.1, 500, 0.7, outcomes(tmp_path, rows), Letters())
+    known, unknown = Letters().encode(["aaah", "zzzh"])
+    assert not gate.decide(known, 0.1).retrieve
+    verdict = gate.decide(unknown, 0.9)
+    assert verdict.retrieve
+    assert verdict.without is not None
+    assert verdict.without < 0.3
+    assert gate.share == pytest.approx(0.5)
+
+
+def test_no_gain_above_the_price_means_no_passages(tmp_path: Path) -> None:
+    rows = [("zzz", 0.5, 0.6), ("zzy", 0.5, 0.6)]
+    vector = Letters().encode(["zzz"])[0]
+    cheap, dear = (fit_gate("auto", price, 1000, 0.7, outcomes(tmp_path, rows), Letters()) for price in (0.05, 0.2))
+    assert cheap.decide(vector, None).retrieve
+    assert not dear.decide(vector, None).retrieve
+
+
+def test_without_outcomes_the_expected_quality_decides() -> None:
+    gate = fit_gate("auto", 0.02, 500, 0.7, None, None)
+    assert [gate.decide(None, quality).retrieve for quality in (None, 0.5, 0.8)] == [True, True, False]
+
+
+def test_the_arithmetic_of_never_always_and_the_gate(tmp_path: Path) -> None:
+    gate = fit_gate("always", 0.02, 500, 0.7, None, None)
+    told = arithmetic(gate.decide(None, None)._replace(share=0.25), 100, 400, 2.0)
+    assert told["prompt_tokens"] == {"never": 100, "always": 500, "gate": 200}
+    assert told["cost_usd"]["gate"] == pytest.approx(200 * 2 / 1e6)
+
+
+def test_outcomes_name_the_wrong_line(tmp_path: Path) -> None:
+    path = tmp_path / "gate.jsonl"
+    path.write_text('{"query": "a", "without": 0, "with": 1}\n{"query": "b"}\n')
+    with pytest.raises(ConfigError, match=r"gate\.jsonl:2: expected"):
+        read_outcomes(path)
+
+
+def test_what_two_retrievers_find_is_merged_by_rank() -> None:
+    one = [Passage("a", corpus="c"), Passage("b", corpus="c")]
+    two = [Passage("b", corpus="c"), Passage("a", corpus="other")]
+    assert [(p.id, p.corpus) for p in merged([one, two])] == [("b", "c"), ("a", "c"), ("a", "other")]
+
+
+def test_the_budget_cuts_at_a_word() -> None:
+    passages = [Passage("a", "word " * 100), Passage("b", "x" * 40)]
+    (only,) = within(passages, 20)
+    assert len(only.text) <= 80
+    assert only.text.endswith("word")
+    assert len(within(passages, 1000)) == 2
+
+
+def test_only_sources_that_exist_count_as_cited() -> None:
+    assert cited("As [1] and [3, 9] say; [0], [12].", 3) == {1, 3}
+    assert [row["cited"] for row in citations([Passage("a"), Passage("b")], "see [2]")] == [False, True]
+
+
+def test_braces_in_texts_are_texts() -> None:
+    told = with_sources("what is {sources}?", [Passage("a", "{question} %s")], "{sources}\n{question}")
+    assert told == "<source 1>\n{question} %s\n</source 1>\nwhat is {sources}?"

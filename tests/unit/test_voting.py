@@ -1,0 +1,140 @@
+"""Weights of votes fitted on outcomes, and what a composition is expected to be worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from router.voting import AGAIN, LEVEL, PRIOR, Floats, Ints, Kind, Voting, order, tally
+from router.voting_fit import alike, fit, fit_kind
+from router.worth import Composing, Scorer, of_cascade, of_council, of_vote, patterns
+
+NAMES = ("a", "b", "c")
+
+
+def one(*groups: int) -> Ints:
+    return np.array([groups], np.int64)
+
+
+def drawn(n: int, quality: tuple[float, ...], *, copies: bool = False, seed: int = 0) -> tuple[Ints, Floats, Floats]:
+    """Groups, estimates and scores; group 0 is the right answer. With `copies` the last says what the one before it
+    says."""
+    rng = np.random.default_rng(seed)
+    right = rng.random((n, len(quality))) < np.array(quality)
+    groups = np.where(right, 0, rng.integers(1, 6, right.shape))
+    if copies:
+        groups[:, -1] = groups[:, -2]
+    return groups.astype(np.int64), np.full(groups.shape, 0.6), (groups == 0).astype(np.float64)
+
+
+def test_two_weak_voices_do_not_outvote_a_strong_one() -> None:
+    quality = np.array([[0.95, 0.4, 0.4]])
+    assert tally(one(0, 1, 1), PRIOR.weights(NAMES, quality), quality).winner[0] == 0
+    assert tally(one(0, 1, 1), np.ones((1, 3)), quality).winner[0] == 1
+
+
+def test_naive_bayes_by_hand() -> None:
+    """Two agree against one, at equal P(right) = 0.6 and four wrong answers to hit upon."""
+    weight = np.log(0.6 / 0.4) + LEVEL
+    found = tally(one(0, 0, 1), PRIOR.weights(NAMES, np.full((1, 3), 0.6)), np.zeros((1, 3)))
+    expected = np.exp(2 * weight) / (np.exp(2 * weight) + np.exp(weight) + 1)
+    assert found.sure[0] == pytest.approx(expected)
+    assert found.lead[0] == pytest.approx(weight)
+
+
+def test_whoever_says_nothing_is_nobody() -> None:
+    found = tally(one(-1, -1, -1), np.ones((1, 3)), np.ones((1, 3)))
+    assert (found.winner[0], found.sure[0]) == (-1, 0.0)
+
+
+def test_a_further_sample_of_the_same_expert_counts_less() -> None:
+    quality = np.full((1, 2), 0.6)
+    weights = PRIOR.weights(("a", "a"), quality)
+    twice = tally(one(0, 0), weights, quality, PRIOR.shared(("a", "a"))).scores[0, 0]
+    assert twice == pytest.approx(weights.sum() - AGAIN * weights[0, 0])
+
+
+def test_the_better_expert_weighs_more_though_estimates_do_not_tell_them_apart() -> None:
+    groups, quality, scores = drawn(1500, (0.9, 0.45, 0.45))
+    kind = fit_kind(groups, quality, scores > 0.5, NAMES)
+    weights = kind.weights(NAMES, quality[:1])[0]
+    assert weights[0] > weights[1] + 0.5
+    held, estimates, truth = drawn(1500, (0.9, 0.45, 0.45), seed=1)
+    rows = np.arange(len(held))
+    fitted = tally(held, kind.weights(NAMES, estimates), estimates, kind.shared(NAMES), kind.none).winner
+    plain = tally(held, np.ones(held.shape), -np.arange(3) * np.ones(held.shape)).winner
+    assert truth[rows, fitted].mean() > truth[rows, plain].mean() + 0.01
+
+
+def test_two_that_say_the_same_whatever_it_is_count_as_little_more_than_one() -> None:
+    groups, quality, scores = drawn(1500, (0.6, 0.6, 0.6, 0.6), copies=True)
+    names = (*NAMES, "copy")
+    kind = fit_kind(groups, quality, scores > 0.5, names)
+    weights = kind.weights(names, quality[:1])
+    both = tally(one(-1, -1, 0, 0), weights, weights, kind.shared(names)).scores[0, 2]
+    assert both < 1.4 * weights[0, 0]
+
+
+def test_the_posterior_is_calibrated_on_others() -> None:
+    groups, quality, scores = drawn(2000, (0.7, 0.6, 0.5))
+    kind = fit_kind(groups, quality, scores > 0.5, NAMES)
+    held, estimates, truth = drawn(2000, (0.7, 0.6, 0.5), seed=2)
+    found = tally(held, kind.weights(NAMES, estimates), estimates, kind.shared(NAMES), kind.none)
+    assert found.sure.mean() == pytest.approx(truth[np.arange(2000), found.winner].mean(), abs=0.03)
+
+
+def test_few_rows_leave_the_prior_and_all_is_kept_as_json() -> None:
+    groups, quality, scores = drawn(10, (0.7, 0.6, 0.5))
+    assert fit_kind(groups, quality, scores > 0.5, NAMES) == PRIOR
+    groups, quality, scores = drawn(300, (0.7, 0.6, 0.5))
+    voting = fit(["number"] * 300, groups, quality, scores, NAMES)
+    assert Voting.from_json(voting.as_json()) == voting
+    whole = Composing(voting, Scorer({"bias": 1.0}, 0.4, 0.9, 0.2))
+    assert Composing.from_json(whole.as_json()) == whole
+    assert fit([""] * 300, groups, quality, scores, NAMES) == Voting()
+
+
+def test_whom_to_ask_first_and_what_it_costs() -> None:
+    quality, weights = np.array([[0.5, 0.9, 0.6]]), np.array([[1.0, 3.0, 1.5]])
+    assert order(quality, weights)[0].tolist() == [1, 2, 0]
+    assert order(quality, weights, np.array([[1.0, 100.0, 1.0]]), price=1.0)[0].tolist() == [2, 0, 1]
+
+
+def test_patterns_keep_the_experts_own_chances_and_fail_together() -> None:
+    quality = np.array([[0.8, 0.6]])
+    rights, apart = patterns(quality, 0.0)
+    _, alike_ = patterns(quality, 0.8)
+    for chance in (apart, alike_):
+        assert (chance @ rights)[0] == pytest.approx(quality[0], abs=0.01)
+    assert apart[0, 0] == pytest.approx(0.2 * 0.4, abs=1e-6)
+    assert alike_[0, 0] > 0.15
+
+
+def test_experts_that_fail_together_are_worth_one() -> None:
+    quality = np.full((1, 3), 0.7)
+    weights = PRIOR.weights(NAMES, quality)
+    apart, together = (of_vote(quality, weights, Voting({}, share, 0.1))[0] for share in (0.0, 0.94))
+    assert apart > 0.8
+    assert together == pytest.approx(0.72, abs=0.04)
+
+
+def test_a_cascade_and_a_council_by_hand() -> None:
+    perfect = Scorer({}, 0.5, keeps_right=1.0, keeps_wrong=0.0)
+    right, onward = of_cascade(np.array([0.5]), np.array([0.8]), perfect, 0.0)
+    assert right[0] == pytest.approx(0.5 + 0.5 * 0.8, abs=1e-6)
+    assert onward[0] == pytest.approx(0.5)
+    assert of_council(np.array([[0.5, 0.8]]), 0.9, 0.0)[0] == pytest.approx(0.9 * 0.9, abs=1e-6)
+
+
+def test_how_alike_errors_are_is_read_off_outcomes() -> None:
+    apart, _, scores = drawn(3000, (0.6, 0.6, 0.6))
+    low, collusion = alike(apart, scores > 0.5, np.full(apart.shape, 0.6))
+    copied, _, again = drawn(3000, (0.6, 0.6), copies=True)
+    high, same = alike(copied, again > 0.5, np.full(copied.shape, 0.6))
+    assert low < 0.15 < 0.8 < high
+    assert collusion == pytest.approx(0.2, abs=0.04)  # one of five wrong answers
+    assert same > 0.95
+
+
+def test_kinds_that_were_not_fitted_use_the_prior() -> None:
+    assert Voting({"number": Kind(level=2.0)}).of("boxed") is PRIOR
