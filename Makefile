@@ -14,10 +14,10 @@ SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench bench-compose bench-fusion docs lock clean
+.PHONY: help install demo test lint bench bench-compose bench-fusion bench-pipeline docs lock clean
 
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(SERVE_READY) ## real experts on vLLM (CPU) and the gateway on 127.0.0.1:8080; ONCE=1 stops after three questions
 	@$(BIN)/consilium up --pocket --logs .demo --die-with-parent $(if $(ONCE),--once) $(ARGS)
@@ -45,6 +45,9 @@ bench-compose: $(TEST_READY) ## what composers add to their experts' own time, a
 
 bench-fusion: $(TEST_READY) ## what fusing the pocket experts token by token is worth
 	$(BIN)/python bench/fusion.py --json bench/fusion.json $(ARGS)
+
+bench-pipeline: $(TEST_READY) ## questions of two skills on the pocket experts, live
+	$(BIN)/python bench/pipeline.py --json bench/pipeline.json $(ARGS)
 
 docs: $(TEST_READY) ## write the generated pages of docs/
 	$(BIN)/python -m registry.docs

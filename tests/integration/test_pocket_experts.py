@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from experts.pocket.compound import Compound, compounds
 from experts.pocket.parity import differences
-from experts.pocket.questions import SKILLS, Question, questions, right
+from experts.pocket.questions import SKILLS, Question, final_answer, questions, right
 from router.cli.placing import POCKET_URL, pocket_folder
 from router.outcomes import Outcomes, read_outcomes
 from tests.integration.conftest import Served, Start
@@ -96,6 +98,25 @@ async def test_auto_answers_questions_of_all_skills(
 
     answered = await asyncio.gather(*(ask(question) for question in asked))
     assert sum(answered) / len(answered) >= 0.85
+
+
+@pytest.mark.vllm
+async def test_parts_answers_questions_of_two_skills_that_one_expert_cannot(
+    start: Start, monkeypatch: pytest.MonkeyPatch, pocket_server: Any
+) -> None:
+    outcomes = await asyncio.to_thread(read_outcomes, POCKET / "outcomes.jsonl.gz")
+    served = await pocket_gateway(start, monkeypatch, pocket_server.url, outcomes)
+
+    async def share(model: str, asked: Sequence[Compound]) -> float:
+        async def ask(question: Compound) -> bool:
+            reply = await served.chat(question.prompt, model=model, temperature=0, max_tokens=160)
+            return final_answer((await reply.json())["choices"][0]["message"]["content"]) == question.answer
+
+        answered = await asyncio.gather(*(ask(question) for question in asked))
+        return sum(answered) / len(answered)
+
+    assert await share("parts", compounds("validation", 40)) >= 0.75
+    assert await share("auto", compounds("validation", 10)) <= 0.3
 
 
 async def figures(client: aiohttp.ClientSession, url: str) -> dict[str, float]:
@@ -204,4 +225,4 @@ async def test_vllms_own_fields_pass_both_ways(
 
 def test_the_registry_declares_what_is_served() -> None:
     text = Path(POCKET / "registry.yaml").read_text()
-    assert all(f"name: pocket-{skill}" in text for skill in SKILLS)
+    assert all(f"name: pocket-{name}" in text for name in (*SKILLS, "plan"))
