@@ -76,7 +76,7 @@ _completion = msgspec.json.Decoder(_Completion)
 _embedding = msgspec.json.Decoder(_Embedding)
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 _MISSING = re.compile(r"missing required field `(\w+)`")
-_EXTENSION_KEYS = frozenset({"budget", "compose", "explain", "progress"})
+_EXTENSION_KEYS = frozenset({"budget", "compose", "explain", "progress", "voices"})
 
 
 def parse(api: Api, body: bytes, query_id: str) -> Query:

@@ -33,7 +33,7 @@ from router.estimators import open_estimator
 from router.outcomes import Outcomes
 from router.plan import Estimates, Plan, Seat
 from router.policies import open_policy
-from router.protocols import Composer, Estimator, Policy, Situation
+from router.protocols import Composer, Estimator, Picky, Policy, Situation
 from router.protocols import Parts as EstimatorParts
 from router.vectors import VectorCache
 
@@ -196,6 +196,8 @@ class Assembly:
         if len(names) > 1:
             estimator, embedding = await self._estimator(registry, manifest, own)
         composer = open_composer(manifest.composer.name, manifest.composer.options)
+        if isinstance(composer, Picky):
+            composer.check(own)
         return Route(
             name=manifest.name, cards=own, experts=tuple(experts[name] for name in names),
             limits=tuple(registry.experts[name].limits.concurrency for name in names),

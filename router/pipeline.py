@@ -124,6 +124,7 @@ class Router:
         filled in as it happens."""
         plan, snapshot = await self.plan(query, run, caller)
         run.plan = plan
+        run.tells_spans = bool(query.extension.get("voices"))
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
                        aside=aside)  # fmt: skip
         composer = snapshot.composers_of(plan.route)[plan.composer]

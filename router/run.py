@@ -11,6 +11,7 @@ from experts.language import Answer, Usage
 from router.budget import Budget
 from router.decide import Decided
 from router.plan import Plan
+from router.spans import Spans
 
 
 class Attempt(NamedTuple):
@@ -32,6 +33,7 @@ class Run:
     other expert may start the answer over. `text` and `max_tokens` are the query's, for the decision log: a text only
     where texts are kept. `composed`: the usage that the caller is told is summed here.
     `notes` is what the composer found: agreement, scores, what it did not do and why.
+    `spans`: who spoke which characters, where several wrote one answer; `tells_spans` where the caller asked for them.
     """
 
     id: str
@@ -52,6 +54,8 @@ class Run:
     budget: Budget | None = None
     composed: bool = False
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
+    spans: Spans = field(default_factory=Spans)
+    tells_spans: bool = False
     answer: Answer | None = None
     status: int = 0
     error: str = ""

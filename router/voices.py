@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from math import inf
 from time import perf_counter
@@ -13,15 +13,17 @@ from typing import Any, Protocol
 import orjson
 
 from experts.errors import BudgetSpent, ConsiliumError, ExpertError, Limited
-from experts.hearing import Ear
 from experts.language import Answer, Card, Delta, Query, Usage
-from experts.protocols import Emit, Expert
+from experts.protocols import Emit, Expert, TokenExpert
 from experts.speech import Chunks
 from router.budget import Budget, Gauges, Grant, Room
 from router.ledger import Ledger, Limits
+from router.listening import Enough, Listener
+from router.parts import Part
 from router.plan import Estimate, Plan
 from router.protocols import Call, Heard
 from router.run import Attempt, Run
+from router.spans import SPEAKING
 from router.telemetry import Telemetry
 
 Aside = Callable[[Mapping[str, Any], bool], Awaitable[None]]
@@ -39,10 +41,6 @@ class InForce(Protocol):
 
     @property
     def limits(self) -> Mapping[str, Limits]: ...
-
-
-class Enough(Exception):
-    """Raised into a call that has said all it may."""
 
 
 class Seats:
@@ -132,6 +130,46 @@ class Seats:
             await _cancelled(tasks)
         return [*answered, *heard]
 
+    def speaks_tokens(self, expert: str) -> TokenExpert | None:
+        """The expert, where it can be asked token by token."""
+        found = self._snapshot.experts.get(expert)
+        return found if isinstance(found, TokenExpert) else None
+
+    @asynccontextmanager
+    async def join(self, expert: str, query: Query, *, role: str, room: Room | None = None) -> AsyncIterator[Part]:
+        """An expert's part in an answer that several write: one call, one attempt. See Voices."""
+        started, price, budget = perf_counter(), self.cards[expert].price, self.budget
+        asked = self.speaks_tokens(expert)
+        if asked is None:
+            raise ExpertError(f"expert {expert} has no token ids: its provider does not offer them", expert=expert)
+        grant = budget.reserve(self._gauges.prompt(expert, query.messages), price, query.max_tokens, room)
+        part: Part | None = None
+        try:
+            if not await self._ledger.enter_expert(expert, self._snapshot.limits[expert]):
+                raise _full(expert)
+            try:
+                part = Part(expert, await asked.by_token(query), inf if grant.completion is None else grant.completion)
+                yield part
+            finally:
+                await self._ledger.leave_expert(expert)
+        except (ConsiliumError, asyncio.CancelledError) as fault:
+            usage = part.usage if part else Usage()
+            budget.settle(grant, usage, price)
+            if isinstance(fault, ExpertError) and fault.expert != expert:
+                self._kept(expert, usage, started, role)
+            else:
+                self._failed(expert, usage, started, role, fault)
+            raise
+        usage = part.usage if part else Usage()
+        budget.settle(grant, usage, price)
+        self._kept(expert, usage, started, role)
+
+    async def spoke(self, expert: str, text: str, tokens: int = 1) -> None:
+        """Keep who speaks; whoever asked for voices is told before the text of a new speaker."""
+        begun = self._run.spans.spoke(expert, len(text), tokens)
+        if begun is not None and self._aside is not None:
+            await self._aside({"event": SPEAKING, "expert": expert, "start": begun.start}, True)
+
     async def say(self, query: Query, answer: Answer, emit: Emit) -> Answer:
         """Give the client an answer that was heard before: as chunks where it streams, else as it is."""
         self._run.speaking = answer.expert
@@ -169,9 +207,7 @@ class Seats:
         except (ExpertError, asyncio.CancelledError) as fault:
             self._failed(expert, Usage(), started, role, fault)
             raise
-        self._run.attempts.append(
-            Attempt(expert, answer.usage, self.cards[expert].price.of(answer.usage), answer.took_s, None, role)
-        )
+        self._kept(expert, answer.usage, started, role)
         return answer
 
     async def _limited(self, expert: str, query: Query, emit: Emit | None, role: str, room: Room | None) -> Answer:
@@ -179,7 +215,7 @@ class Seats:
         started, price, budget = perf_counter(), self.cards[expert].price, self.budget
         prompt = self._gauges.prompt(expert, query.messages)
         grant = budget.reserve(prompt, price, query.max_tokens, room)
-        listener = _Listener(query, emit, grant)
+        listener = Listener(query, emit, grant)
         asked = _asked(query, grant)
         late = False
         usage = Usage()
@@ -209,13 +245,12 @@ class Seats:
             self._failed(expert, spent, started, role, fault)
             raise
         budget.settle(grant, usage, price)
-        took = perf_counter() - started
-        self._run.attempts.append(Attempt(expert, usage, price.of(usage), took, None, role))
+        self._kept(expert, usage, started, role)
         streamed = emit is not None and query.stream
         body = b"" if streamed else listener.ear.body(query, expert, usage, cut=cut)
         text = listener.ear.text if streamed else ""
         first = (listener.first_at or perf_counter()) - started
-        return Answer(expert, body, text, usage, ended, answer.endpoint, first, took, answer.chunks)
+        return Answer(expert, body, text, usage, ended, answer.endpoint, first, perf_counter() - started, answer.chunks)
 
     async def _enter(self, expert: str, query: Query, emit: Emit) -> Answer:
         if not await self._ledger.enter_expert(expert, self._snapshot.limits[expert]):
@@ -224,6 +259,10 @@ class Seats:
             return await self._snapshot.experts[expert].answer(query, emit)
         finally:
             await self._ledger.leave_expert(expert)
+
+    def _kept(self, expert: str, usage: Usage, started: float, role: str) -> None:
+        cost = self.cards[expert].price.of(usage)
+        self._run.attempts.append(Attempt(expert, usage, cost, perf_counter() - started, None, role))
 
     def _failed(self, expert: str, usage: Usage, started: float, role: str, fault: BaseException) -> None:
         """Keep the attempt. One that was cancelled (the client left, or the voice is not needed) is no failure."""
@@ -234,33 +273,6 @@ class Seats:
             self._telemetry.failures.labels(expert, fault.code or "").inc()
         cost = self.cards[expert].price.of(usage)
         self._run.attempts.append(Attempt(expert, usage, cost, perf_counter() - started, fault, role))
-
-
-class _Listener:
-    """Counts what one call says on its way to the client, or to nobody, and ends it where its grant ends."""
-
-    __slots__ = ("_emit", "_grant", "_query", "ear", "first_at")
-
-    def __init__(self, query: Query, emit: Emit | None, grant: Grant) -> None:
-        self.ear = Ear()
-        self.first_at = 0.0
-        self._emit = emit if query.stream else None
-        self._grant = grant
-        self._query = query
-
-    def finish(self) -> str | None:
-        return self.ear.finish
-
-    async def take(self, delta: Delta) -> None:
-        before = self.ear.tokens
-        self.ear.feed(delta.events)
-        if not self.first_at and self.ear.tokens:
-            self.first_at = perf_counter()
-        if self._emit is not None:
-            await self._emit(delta)
-        most = self._grant.completion
-        if most is not None and self.ear.tokens > before and self.ear.tokens >= most:
-            raise Enough
 
 
 def _asked(query: Query, grant: Grant) -> Query:

@@ -12,6 +12,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from experts.errors import ExpertBroke, ExpertDown, ExpertError, ExpertRefused, ExpertTimeout
+from experts.kinds._scripted_tokens import ScriptedCall
 from experts.language import Answer, Delta, Load, Query, Usage
 from experts.protocols import Emit, Parts
 from experts.speech import Chunks, Speech, whole
@@ -103,6 +105,10 @@ class Options(_Section):
     tokens_per_chunk: int = Field(default=1, ge=1, description="Tokens in each streamed chunk.")
     ramble: bool = Field(default=False, description="Say it all, whatever `max_tokens` allows.")
     fail: Failure | None = Field(default=None, description="Where and how to fail.")
+    unsure: dict[str, float] = Field(
+        default_factory=dict[str, float], description="Token by token: probability of a word, where not 0.95."
+    )
+    tokenizer: str = Field(default="words", description="Token by token: its tokenizer's name; the ids differ by it.")
     usage: Counts | None = Field(default=None, description="Tokens to report, true or not.")
 
     @model_validator(mode="after")
@@ -126,7 +132,7 @@ class ScriptedExpert:
         self.asked = 0
         self.tokens = 0
         self.last: Query | None = None
-        self._options = options
+        self.options = options
         self._model = options.model or name
         self._in_flight = 0
 
@@ -140,7 +146,7 @@ class ScriptedExpert:
         self.calls += 1
         self.last = query
         self.asked += sum(len(_TOKEN.findall(message.text)) for message in query.messages)
-        fail = self._options.fail
+        fail = self.options.fail
         if fail is not None and fail.times is not None and self.calls > fail.times:
             fail = None
         self._in_flight += 1
@@ -152,8 +158,35 @@ class ScriptedExpert:
         finally:
             self._in_flight -= 1
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """One call under way, token by token."""
+        self._in_flight += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self._in_flight -= 1
+
+    def words(self, text: str) -> list[str]:
+        return _TOKEN.findall(text)
+
+    async def by_token(self, query: Query) -> ScriptedCall:
+        """The same words, token by token."""
+        self.calls += 1
+        self.last = query
+        fail = self.options.fail
+        if fail is not None and (fail.times is None or self.calls <= fail.times):
+            raise self._error(fail)
+        return ScriptedCall(self, query, self._speech(query, self.calls))
+
+    async def tokenizer(self) -> str:
+        return self.options.tokenizer
+
     async def _answer(self, query: Query, emit: Emit, fail: Failure | None, call: int) -> Answer:
-        options, started = self._options, perf_counter()
+        options, started = self.options, perf_counter()
         if fail is not None and fail.at in ("connect", "status"):
             raise self._error(fail)
         await _pause(options.delay_s)
@@ -205,19 +238,19 @@ class ScriptedExpert:
         for stop in [stops] if isinstance(stops, str) else stops:
             text = text.partition(stop)[0] if stop else text
         tokens = _TOKEN.findall(text)
-        if query.max_tokens is not None and len(tokens) > query.max_tokens and not self._options.ramble:
+        if query.max_tokens is not None and len(tokens) > query.max_tokens and not self.options.ramble:
             tokens, finish = tokens[: query.max_tokens], "length"
         calls = [
             {"id": f"call_{i}", "type": "function", "function": {"name": tool.name, "arguments": _arguments(tool)}}
             for i, tool in enumerate(reply.tool_calls)
         ]
         asked = sum(len(_TOKEN.findall(message.text)) for message in query.messages)
-        counts = self._options.usage
+        counts = self.options.usage
         usage = Usage(**counts.model_dump()) if counts else Usage(asked, len(tokens) * _count(query))
         return Speech(tokens, calls if finish == "tool_calls" else [], finish, usage)
 
     def _choose(self, last: str) -> Reply:
-        options = self._options
+        options = self.options
         for reply in options.replies:
             if reply.match is None or re.search(reply.match, last):
                 return reply
@@ -241,7 +274,7 @@ class ScriptedExpert:
             value = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if packed else vector
             data.append({"object": "embedding", "index": index, "embedding": value})
         tokens = sum(len(_TOKEN.findall(item)) if isinstance(item, str) else len(item) for item in items)
-        counts = self._options.usage
+        counts = self.options.usage
         usage = Usage(**counts.model_dump()) if counts else Usage(tokens)
         told = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.total_tokens}
         body = orjson.dumps({"object": "list", "data": data, "model": self._model, "usage": told})

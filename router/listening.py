@@ -1,0 +1,41 @@
+"""Listening to one call on its way to the client, or to nobody."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from experts.hearing import Ear
+from experts.language import Delta, Query
+from experts.protocols import Emit
+from router.budget import Grant
+
+
+class Enough(Exception):
+    """Raised into a call that has said all it may."""
+
+
+class Listener:
+    """Counts what one call says on its way to the client, or to nobody, and ends it where its grant ends."""
+
+    __slots__ = ("_emit", "_grant", "_query", "ear", "first_at")
+
+    def __init__(self, query: Query, emit: Emit | None, grant: Grant) -> None:
+        self.ear = Ear()
+        self.first_at = 0.0
+        self._emit = emit if query.stream else None
+        self._grant = grant
+        self._query = query
+
+    def finish(self) -> str | None:
+        return self.ear.finish
+
+    async def take(self, delta: Delta) -> None:
+        before = self.ear.tokens
+        self.ear.feed(delta.events)
+        if not self.first_at and self.ear.tokens:
+            self.first_at = perf_counter()
+        if self._emit is not None:
+            await self._emit(delta)
+        most = self._grant.completion
+        if most is not None and self.ear.tokens > before and self.ear.tokens >= most:
+            raise Enough
