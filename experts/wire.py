@@ -156,7 +156,7 @@ def _extension(asked: bool | dict[str, Any] | None) -> Mapping[str, Any]:
         if key not in _EXTENSION_KEYS:
             known = ", ".join(sorted(_EXTENSION_KEYS))
             raise BadRequest(f"consilium.{key}: unknown key; known: {known}", param=f"consilium.{key}")
-    for key in ("explain", "progress"):
+    for key in ("explain", "progress", "voices"):
         if not isinstance(asked.get(key, False), bool):
             raise BadRequest(f"consilium.{key}: expected true or false", param=f"consilium.{key}")
     return asked

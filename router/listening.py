@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 from experts.hearing import Ear
 from experts.language import Delta, Query
@@ -39,3 +41,22 @@ class Listener:
         most = self._grant.completion
         if most is not None and self.ear.tokens > before and self.ear.tokens >= most:
             raise Enough
+
+
+def asked_of(query: Query, grant: Grant) -> Query:
+    """What the expert is sent: as a stream, so that it can be counted, and with the tokens of its grant."""
+    changes: dict[str, Any] = {"stream": True}
+    if query.include_usage:
+        changes["stream_options"] = None
+    if grant.told != query.max_tokens:
+        name = "max_completion_tokens" if "max_completion_tokens" in query.fields else "max_tokens"
+        changes[name] = grant.told
+    return replace(query.with_fields(**changes), stream=True, include_usage=False, max_tokens=grant.told)
+
+
+def by_grant(query: Query, grant: Grant) -> bool:
+    return grant.told is not None and (query.max_tokens is None or grant.told < query.max_tokens)
+
+
+def scarce(grant: Grant) -> Any:
+    return grant.binding if grant.binding in ("tokens", "usd") else "tokens"

@@ -16,9 +16,9 @@ from experts.errors import BudgetSpent, ConsiliumError, ExpertError, Limited
 from experts.language import Answer, Card, Delta, Query, Usage
 from experts.protocols import Emit, Expert, TokenExpert
 from experts.speech import Chunks
-from router.budget import Budget, Gauges, Grant, Room
+from router.budget import Budget, Gauges, Room
 from router.ledger import Ledger, Limits
-from router.listening import Enough, Listener
+from router.listening import Enough, Listener, asked_of, by_grant, scarce
 from router.parts import Part
 from router.plan import Estimate, Plan
 from router.protocols import Call, Heard
@@ -216,7 +216,7 @@ class Seats:
         prompt = self._gauges.prompt(expert, query.messages)
         grant = budget.reserve(prompt, price, query.max_tokens, room)
         listener = Listener(query, emit, grant)
-        asked = _asked(query, grant)
+        asked = asked_of(query, grant)
         late = False
         usage = Usage()
         try:
@@ -234,8 +234,8 @@ class Seats:
             if late and not listener.ear.tokens:
                 budget.cut("ms")
                 raise BudgetSpent(f"expert {expert} said nothing within the request's time", limit="ms")
-            if cut or (ended == "length" and _by_grant(query, grant)):
-                budget.cut("ms" if late else _scarce(grant))
+            if cut or (ended == "length" and by_grant(query, grant)):
+                budget.cut("ms" if late else scarce(grant))
             if emit is not None and cut and query.stream:
                 await emit(Delta(Chunks(query, expert, 0).delta({}, "length")))
         except (ConsiliumError, asyncio.CancelledError) as fault:
@@ -273,25 +273,6 @@ class Seats:
             self._telemetry.failures.labels(expert, fault.code or "").inc()
         cost = self.cards[expert].price.of(usage)
         self._run.attempts.append(Attempt(expert, usage, cost, perf_counter() - started, fault, role))
-
-
-def _asked(query: Query, grant: Grant) -> Query:
-    """What the expert is sent: as a stream, so that it can be counted, and with the tokens of its grant."""
-    changes: dict[str, Any] = {"stream": True}
-    if query.include_usage:
-        changes["stream_options"] = None
-    if grant.told != query.max_tokens:
-        name = "max_completion_tokens" if "max_completion_tokens" in query.fields else "max_tokens"
-        changes[name] = grant.told
-    return replace(query.with_fields(**changes), stream=True, include_usage=False, max_tokens=grant.told)
-
-
-def _by_grant(query: Query, grant: Grant) -> bool:
-    return grant.told is not None and (query.max_tokens is None or grant.told < query.max_tokens)
-
-
-def _scarce(grant: Grant) -> Any:
-    return grant.binding if grant.binding in ("tokens", "usd") else "tokens"
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -1,12 +1,13 @@
 """A scripted expert token by token: a token id is its text, so that any id can be read back.
 
 After words that are not its own, it goes on at the same place of its script. Each word has the probability 0.95, or the
-one that `unsure` gives it; nearly all of the rest goes to the word `er`.
+one that `unsure` gives it; the word `er` is the next likeliest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from math import log
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from experts.speech import Speech
 
 if TYPE_CHECKING:
     from experts.kinds.scripted import ScriptedExpert
+
+WORD = re.compile(r"\S+\s*|\s+")
+"""A token: a word with the space after it."""
 
 END = 0
 SURE = 0.95
@@ -48,13 +52,13 @@ class ScriptedCall:
         self, answer: Sequence[int], *, most: int, top: int, sampling: Mapping[str, Any]
     ) -> AsyncGenerator[Said]:
         with self._expert.at_work():
-            await _pause(self._options.delay_s)
+            await pause(self._options.delay_s)
             for place in range(len(answer), len(answer) + most):
                 said = self._said(place, top)
                 yield said if said.end or place < len(answer) + most - 1 else said._replace(end="length")
                 if said.end:
                     return
-                await _pause(self._options.per_token_s)
+                await pause(self._options.per_token_s)
 
     async def drafted(self, answer: Sequence[int], most: int, top: int) -> list[Said]:
         return [said async for said in self.continued(answer, most=most, top=top, sampling={})]
@@ -64,7 +68,7 @@ class ScriptedCall:
             return [self._said(place, top).top for place in range(len(answer), len(answer) + len(draft) + 1)]
 
     async def encoded(self, text: str) -> list[int]:
-        return [self._id(word) for word in self._expert.words(text)]
+        return [self._id(word) for word in WORD.findall(text)]
 
     async def text(self, answer: Sequence[int]) -> str:
         return "".join(text_of(token) for token in answer)
@@ -81,11 +85,11 @@ class ScriptedCall:
         text = "" if over else words[place]
         token = END if over else self._id(text)
         sure = self._options.unsure.get(text.strip(), SURE)
-        row = {token: log(sure), self._id(_FILLER): log(1 - sure) if sure < 1 else -30.0}
+        row = {token: log(sure), self._id(_FILLER): log(max(min(1 - sure, 0.9 * sure), 1e-12))}
         likeliest = dict(sorted(row.items(), key=lambda one: (-one[1], one[0]))[: max(top, 1)])
         return Said(token, text, likeliest, "stop" if over else None)
 
 
-async def _pause(seconds: float) -> None:
+async def pause(seconds: float) -> None:
     if seconds:
         await asyncio.sleep(seconds)

@@ -7,10 +7,7 @@ format as a real expert, so everything above it runs unchanged. A token is a wor
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -20,14 +17,13 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from experts.errors import ExpertBroke, ExpertDown, ExpertError, ExpertRefused, ExpertTimeout
-from experts.kinds._scripted_tokens import ScriptedCall
+from experts.kinds._scripted_tokens import WORD, ScriptedCall, pause
+from experts.kinds._scripted_vectors import DIMENSIONS, embeddings, items_of
 from experts.language import Answer, Delta, Load, Query, Usage
 from experts.protocols import Emit, Parts
 from experts.speech import Chunks, Speech, whole
 
-_TOKEN = re.compile(r"\S+\s*|\s+")
 _PLACE = re.compile(r"\{(prompt|last|n)\}")
-_DIMENSIONS = 16
 
 
 def _regex(value: str) -> str:
@@ -145,7 +141,7 @@ class ScriptedExpert:
     async def answer(self, query: Query, emit: Emit) -> Answer:
         self.calls += 1
         self.last = query
-        self.asked += sum(len(_TOKEN.findall(message.text)) for message in query.messages)
+        self.asked += sum(len(WORD.findall(message.text)) for message in query.messages)
         fail = self.options.fail
         if fail is not None and fail.times is not None and self.calls > fail.times:
             fail = None
@@ -170,9 +166,6 @@ class ScriptedExpert:
         finally:
             self._in_flight -= 1
 
-    def words(self, text: str) -> list[str]:
-        return _TOKEN.findall(text)
-
     async def by_token(self, query: Query) -> ScriptedCall:
         """The same words, token by token."""
         self.calls += 1
@@ -189,7 +182,7 @@ class ScriptedExpert:
         options, started = self.options, perf_counter()
         if fail is not None and fail.at in ("connect", "status"):
             raise self._error(fail)
-        await _pause(options.delay_s)
+        await pause(options.delay_s)
         if fail is not None and (fail.at == "first_byte" or query.api == "embedding"):
             raise self._error(fail)
         if query.api == "embedding":
@@ -210,7 +203,7 @@ class ScriptedExpert:
         heard = speech.tokens if fail is None else speech.tokens[: fail.after_tokens]
         for piece in _chunked(heard, options.tokens_per_chunk):
             if said:
-                await _pause(options.per_token_s * len(piece))
+                await pause(options.per_token_s * len(piece))
             said += len(piece)
             self.tokens += len(piece)
             await send([wire.text("".join(piece)) for wire in wires])
@@ -237,14 +230,14 @@ class ScriptedExpert:
         stops: str | list[str] = _field(query, "stop") or []
         for stop in [stops] if isinstance(stops, str) else stops:
             text = text.partition(stop)[0] if stop else text
-        tokens = _TOKEN.findall(text)
+        tokens = WORD.findall(text)
         if query.max_tokens is not None and len(tokens) > query.max_tokens and not self.options.ramble:
             tokens, finish = tokens[: query.max_tokens], "length"
         calls = [
             {"id": f"call_{i}", "type": "function", "function": {"name": tool.name, "arguments": _arguments(tool)}}
             for i, tool in enumerate(reply.tool_calls)
         ]
-        asked = sum(len(_TOKEN.findall(message.text)) for message in query.messages)
+        asked = sum(len(WORD.findall(message.text)) for message in query.messages)
         counts = self.options.usage
         usage = Usage(**counts.model_dump()) if counts else Usage(asked, len(tokens) * _count(query))
         return Speech(tokens, calls if finish == "tool_calls" else [], finish, usage)
@@ -261,19 +254,10 @@ class ScriptedExpert:
         return Reply(text=options.text if options.text is not None else f"I am {self.name}.")
 
     def _embed(self, query: Query, started: float) -> Answer:
-        """Unit vectors that depend on nothing but the text (or token ids)."""
-        given: Any = _field(query, "input")
-        items: list[Any] = given if isinstance(given, list) and not isinstance(given[:1], int) else [given]  # pyright: ignore[reportUnknownVariableType]
-        if items and isinstance(items[0], int):
-            items = [items]
-        size = _field(query, "dimensions") or _DIMENSIONS
+        items = items_of(_field(query, "input"))
         packed = _field(query, "encoding_format") == "base64"
-        data: list[dict[str, Any]] = []
-        for index, item in enumerate(items):
-            vector = _vector(orjson.dumps(item), size)
-            value = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if packed else vector
-            data.append({"object": "embedding", "index": index, "embedding": value})
-        tokens = sum(len(_TOKEN.findall(item)) if isinstance(item, str) else len(item) for item in items)
+        data = embeddings(items, _field(query, "dimensions") or DIMENSIONS, packed=packed)
+        tokens = sum(len(WORD.findall(item)) if isinstance(item, str) else len(item) for item in items)
         counts = self.options.usage
         usage = Usage(**counts.model_dump()) if counts else Usage(tokens)
         told = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.total_tokens}
@@ -314,15 +298,3 @@ def _arguments(tool: ToolCall) -> str:
 
 def _chunked(tokens: list[str], size: int) -> Iterator[list[str]]:
     return (tokens[i : i + size] for i in range(0, len(tokens), size))
-
-
-def _vector(seed: bytes, size: int) -> list[float]:
-    raw = hashlib.shake_128(seed).digest(2 * size)
-    values = [value - 32767.5 for value in struct.unpack(f"<{size}H", raw)]
-    length = sum(value * value for value in values) ** 0.5
-    return [value / length for value in values]
-
-
-async def _pause(seconds: float) -> None:
-    if seconds:
-        await asyncio.sleep(seconds)

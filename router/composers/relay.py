@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from math import inf
 from time import perf_counter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zlib import crc32
 
 import orjson
@@ -61,8 +61,8 @@ class Options(BaseModel):
     hand_overs: int = Field(default=8, ge=0, le=256, description="span: hand-overs at most.")
     top: int = Field(default=20, ge=1, le=1000, description="Likeliest tokens of each expert that the rule sees.")
     draft: int = Field(default=32, ge=2, le=256, description="verify: tokens of a draft at most.")
-    weights: Literal["quality", "equal"] = Field(
-        default="quality", description="verify, token: weight in the rule; by expected quality, or all the same."
+    weights: Literal["quality", "equal"] | dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default="quality", description="verify, token: by expected quality, all the same, or a weight an expert."
     )
 
 
@@ -175,15 +175,19 @@ class Relay:
         names = [part.expert for part in parts]
         if unlike := _declared_unlike(voices, names) or await _unlike(voices, names):
             raise BadRequest(_differ(options.mode, *unlike), param="consilium.compose")
-        rows = voices.estimates
-        by_quality = options.weights == "quality" and all(name in rows for name in names)
-        weights = shares([rows[name].quality if by_quality else 1.0 for name in names])
+        weights = self._weights(voices, names)
         together = Together(desk, voices, parts, weights, options.top, _draw(query))
         await (together.token() if options.mode == "token" else together.verify(options.draft))
         told: dict[str, Any] = {"mode": options.mode, "rounds": together.rounds}
         if options.mode == "verify" and together.drafted:
             told["accepted"] = round(together.accepted / together.drafted, 4)
         voices.note(**told, weights={name: round(w, 4) for name, w in zip(names, weights, strict=True)})
+
+    def _weights(self, voices: Voices, names: Sequence[str]) -> list[float]:
+        given, rows = self._options.weights, voices.estimates
+        if given == "quality" and all(name in rows for name in names):
+            return shares([rows[name].quality for name in names])
+        return shares([given.get(name, 1.0) if isinstance(given, dict) else 1.0 for name in names])
 
     def _unfit(self, query: Query, voices: Voices, able: Sequence[str]) -> str:
         """Why one expert must answer alone; empty where several may."""

@@ -92,12 +92,15 @@ class Together:
 
     async def _tell(self) -> None:
         """Give the client what has been written since, each stretch as its speaker's."""
-        tokens = list(self._desk.tokens)
-        while self._told < len(tokens):
-            start, speaker = self._told, self._speakers[self._told]
-            end = next((i for i in range(start, len(tokens)) if self._speakers[i] != speaker), len(tokens))
-            self._told = end
-            await self._desk.catch_up(speaker, await self._parts[0].call.text(tokens[:end]), end - start)
+        tokens, start = list(self._desk.tokens), self._told
+        if start == len(tokens):
+            return
+        self._told = len(tokens)
+        ends = [i for i in range(start + 1, len(tokens)) if self._speakers[i] != self._speakers[i - 1]] + [len(tokens)]
+        texts = await asyncio.gather(*(self._parts[0].call.text(tokens[:end]) for end in ends))
+        for end, text in zip(ends, texts, strict=True):
+            await self._desk.catch_up(self._speakers[end - 1], text, end - start)
+            start = end
 
     async def _take(self, found: Pick, said: Sequence[Said]) -> None:
         """The rule's token, unless the answer ends with it."""
