@@ -14,10 +14,10 @@ SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench docs lock clean
+.PHONY: help install demo test lint bench bench-fusion docs lock clean
 
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(SERVE_READY) ## real experts on vLLM (CPU) and the gateway on 127.0.0.1:8080; ONCE=1 stops after three questions
 	@$(BIN)/consilium up --pocket --logs .demo --die-with-parent $(if $(ONCE),--once) $(ARGS)
@@ -39,6 +39,9 @@ bench: $(TEST_READY) ## the gateway's overhead, as ratios measured in one run
 	$(BIN)/python bench/gateway.py --json bench/gateway.json $(ARGS)
 	$(BIN)/python bench/decide.py --json bench/decide.json
 	$(BIN)/python bench/compose.py --json bench/compose.json
+
+bench-fusion: $(TEST_READY) ## tokens a second of relays over the pocket experts, on a vLLM that it starts
+	$(BIN)/python bench/relay.py --json bench/fusion.json $(ARGS)
 
 docs: $(TEST_READY) ## write the generated pages of docs/
 	$(BIN)/python -m registry.docs

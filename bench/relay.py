@@ -1,9 +1,9 @@
 """What a relay costs on ordinary servers: `make bench-fusion`.
 
-    python bench/relay.py --url http://127.0.0.1:8100/v1 [--rounds 20] [--json bench/fusion.json]
+    python bench/relay.py [--url http://127.0.0.1:8100/v1] [--rounds 20] [--json bench/fusion.json]
 
-Against a running server of the pocket experts (`python -m experts.pocket.serve`). Two of them, geo and text, on questions
-of geography; tokens a second of answers at batch 1, medians, all in one run, the systems in turn. `verify` and `token`
+Against a vLLM with the pocket experts, which it starts unless `--url` names one that runs. Two of them, geo and text, on
+questions of geography; tokens a second of answers at batch 1, medians, all in one run, the systems in turn. `verify` and `token`
 have the weights 9 to 1, as a router gives them that knows who knows: with equal weights two experts of different skills
 agree on little, and drafts are short. `span_cold` has a threshold of 0, so that nobody is ever doubted. Only the key
 `tokens_per_s` of the JSON file is written; its other keys stay as they are.
@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import socket
 import statistics
 import sys
 import tempfile
@@ -76,13 +78,34 @@ async def measured(url: str, rounds: int) -> dict[str, Any]:
             "verify_equals_token": f"{sum(equal)}/{len(equal)}", "hand_overs_cold": handed}  # fmt: skip
 
 
+async def with_server(url: str | None, rounds: int) -> dict[str, Any]:
+    """Measured against the server at `url`, or one that is started for it and stopped afterwards."""
+    if url is not None:
+        return await measured(url, rounds)
+    from experts.fleet.command import installed_engine
+    from experts.fleet.fleet import Fleet
+    from experts.fleet.placement import place
+    from registry.load import load
+    from router.cli.placing import POCKET_URL, pocket_folder, residences, server_task
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    registry = load(pocket_folder() / "registry.yaml", environ={**os.environ, POCKET_URL: url})
+    (server,) = place(residences(registry))
+    with tempfile.TemporaryDirectory() as logs:
+        async with Fleet([server_task(server, installed_engine(), Path(logs))]) as fleet:
+            await fleet.ready(540)
+            return await measured(url, rounds)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--url", default="http://127.0.0.1:8100/v1", help="of the pocket experts' server")
+    options.add_argument("--url", help="of a running server of the pocket experts; default: start one")
     options.add_argument("--rounds", type=int, default=20, help="questions of each system, at least 2")
     options.add_argument("--json", type=Path, help="file whose key tokens_per_s is written")
     asked = options.parse_args()
-    found = asyncio.run(measured(asked.url, max(asked.rounds, 2)))
+    found = asyncio.run(with_server(asked.url, max(asked.rounds, 2)))
     for key, value in found.items():
         print(f"  {key:22}{value}")
     for (one, other), least in BARS.items():
