@@ -2,9 +2,9 @@
 
     python bench/relay.py [--url http://127.0.0.1:8100/v1] [--rounds 20] [--json bench/fusion.json]
 
-Against a vLLM with the pocket experts, which it starts unless `--url` names one that runs. Two of them, geo and text, on
-questions of geography; tokens a second of answers at batch 1, medians, all in one run, the systems in turn. `verify` and `token`
-have the weights 9 to 1, as a router gives them that knows who knows: with equal weights two experts of different skills
+Against a vLLM with the pocket experts, which it starts unless `--url` names one that runs. Two of them, geo and text,
+on questions of geography; tokens a second of answers at batch 1, medians, all in one run, the systems in turn. `verify`
+and `token` have the weights 9 to 1, as a router gives them that knows who knows: with equal weights two experts of different skills
 agree on little, and drafts are short. `span_cold` has a threshold of 0, so that nobody is ever doubted. Only the key
 `tokens_per_s` of the JSON file is written; its other keys stay as they are.
 """

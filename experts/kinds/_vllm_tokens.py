@@ -1,8 +1,7 @@
 """A vLLM server by token ids: its `/v1/completions` with a prompt of ids, `/tokenize` and `/detokenize`.
 
 Nothing of the server need be changed. Log-probabilities are read by token id (`return_tokens_as_token_ids`), since the
-texts of two tokens may be equal. Prefix caching makes going on after another expert's words cheap; only `scored` reads
-its whole prompt, because vLLM does not read the cache for a call that wants `prompt_logprobs`.
+texts of two tokens may be equal. Prefix caching makes going on after another expert's words cheap.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ class Server:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return (await self._json(self._endpoint.tokenize_urls[1], {"tokens": tokens}))["prompt"]
 
-    async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        reply = await self._json(self._endpoint.paths["completion"], body)
-        return reply["choices"][0]
+    async def complete(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The choices: one a prompt."""
+        return (await self._json(self._endpoint.paths["completion"], body))["choices"]
 
     async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """The choices of a streamed completion, one by one."""
@@ -147,16 +146,17 @@ class VllmTokenCall:
                     yield said
 
     async def drafted(self, answer: Sequence[int], most: int, top: int) -> list[Said]:
-        return self._said(await self._server.complete(self._body(answer, most, top) | {"temperature": 0}), top)
+        (choice,) = await self._server.complete(self._body(answer, most, top) | {"temperature": 0})
+        return self._said(choice, top)
 
     async def scored(self, answer: Sequence[int], draft: Sequence[int], top: int) -> list[Top]:
-        body = self._body([*answer, *draft], 1, top) | {"temperature": 0}
-        if draft:
-            body["prompt_logprobs"] = top
-        choice = await self._server.complete(body)
-        rows: list[dict[str, Any]] = choice["prompt_logprobs"][-len(draft) :] if draft else []
-        read = [likeliest({int(token): one["logprob"] for token, one in row.items()}, top) for row in rows]
-        return [*read, _tops(choice, top)[0]]
+        """As one call with a prompt for each place: the server batches them, and reads what it has cached. Not by
+        `prompt_logprobs`: it would read the whole prompt anew, and on a server of LoRA adapters vLLM 0.32 dies of it
+        as soon as another request is in the same batch."""
+        prompts = [[*self.prompt, *answer, *draft[:place]] for place in range(len(draft) + 1)]
+        body = self._body((), 1, top) | {"temperature": 0, "prompt": prompts}
+        choices = sorted(await self._server.complete(body), key=lambda choice: choice["index"])
+        return [_tops(choice, top)[0] for choice in choices]
 
     async def encoded(self, text: str) -> list[int]:
         return (await self._server.tokenize({"prompt": text, "add_special_tokens": False}))["tokens"]
@@ -170,7 +170,8 @@ class VllmTokenCall:
         known = self._endings.get(token)
         if known is None:
             body = self._body((), 2, 0) | {"allowed_token_ids": [token], "temperature": 0}
-            known = self._endings[token] = (await self._server.complete(body))["finish_reason"] == "stop"
+            (choice,) = await self._server.complete(body)
+            known = self._endings[token] = choice["finish_reason"] == "stop"
         return known
 
     def _body(self, answer: Sequence[int], most: int, top: int) -> dict[str, Any]:
