@@ -45,6 +45,7 @@ bench-compose: $(TEST_READY) ## what composers add to their experts' own time, a
 
 bench-fusion: $(TEST_READY) ## what fusing the pocket experts token by token is worth
 	$(BIN)/python bench/fusion.py --json bench/fusion.json $(ARGS)
+	$(BIN)/python bench/relay.py --json bench/fusion.json
 
 bench-pipeline: $(TEST_READY) ## questions of two skills on the pocket experts, live
 	$(BIN)/python bench/pipeline.py --json bench/pipeline.json $(ARGS)

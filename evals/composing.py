@@ -101,7 +101,7 @@ def compose(settings: Settings, progress: Progress | None = None, *, quick: bool
     )  # fmt: skip
     fitted = fit(known, estimator, default_of("policy"), encoder=embedded.encoder, seed=settings.seed)
     fitted = replace(fitted, route=replace(fitted.route, composing=composing))
-    queries = queries_of(test.outcomes, embedded.encoder)
+    queries = queries_of(test.outcomes)
     progress.step("replaying")
     decided = fitted.decide(queries)
     world = _World(

@@ -64,6 +64,13 @@ class Endpoint:
         return self.reachable and (self.cool_until == 0.0 or monotonic() >= self.cool_until)
 
     @property
+    def tokenize_urls(self) -> tuple[URL, URL]:
+        """vLLM's `/tokenize` and `/detokenize`, beside `/v1`."""
+        base = URL(self.address)
+        root = base.parent if base.path.rstrip("/").endswith("/v1") else base
+        return root / "tokenize", root / "detokenize"
+
+    @property
     def health_urls(self) -> tuple[URL, URL]:
         """vLLM's `/health` beside `/v1`; servers that have none are asked for `/v1/models`."""
         base = URL(self.address)

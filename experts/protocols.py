@@ -6,9 +6,9 @@ A module in `experts/kinds/` exports `Options` (pydantic, frozen, `extra="forbid
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,75 @@ class Expert(Protocol):
     def load(self) -> Load: ...
 
     async def close(self) -> None: ...
+
+
+Top = Mapping[int, float]
+"""Token ids with natural log-probabilities: the likeliest ones of one position, likeliest first."""
+
+
+class Said(NamedTuple):
+    """A token that an expert said: its text (empty for one that shows nothing), the likeliest of its place, and
+    whether the answer ends with it (`end`: "stop"; "length" where the call may say no more)."""
+
+    token: int
+    text: str
+    top: Top
+    end: str | None = None
+
+
+class TokenCall(Protocol):
+    """One expert's part in one answer, by token ids. Every method raises ExpertError kinds only.
+
+    `prompt` is the conversation under the expert's own template; `room` how many tokens fit after it. What follows the
+    prompt may be anybody's words: an expert whose server caches prefixes reads only what is new to it.
+    """
+
+    @property
+    def prompt(self) -> Sequence[int]: ...
+
+    @property
+    def room(self) -> int: ...
+
+    def continued(
+        self, answer: Sequence[int], *, most: int, top: int, sampling: Mapping[str, Any]
+    ) -> AsyncGenerator[Said]:
+        """Say at most `most` tokens after an answer so far, one by one, with `top` log-probabilities each. Closing the
+        generator ends the work on the server."""
+        ...
+
+    async def drafted(self, answer: Sequence[int], most: int, top: int) -> list[Said]:
+        """The likeliest continuation, at most `most` tokens, in one piece."""
+        ...
+
+    async def scored(self, answer: Sequence[int], draft: Sequence[int], top: int) -> list[Top]:
+        """What the expert would have said at each place of a draft, in one pass: len(draft) + 1 rows, the last one for
+        the place after it."""
+        ...
+
+    async def encoded(self, text: str) -> list[int]:
+        """The tokens of a text, without special ones."""
+        ...
+
+    async def text(self, answer: Sequence[int]) -> str:
+        """The text of tokens."""
+        ...
+
+    async def ends(self, token: int) -> bool:
+        """Whether an answer ends with this token."""
+        ...
+
+
+@runtime_checkable
+class TokenExpert(Protocol):
+    """An expert that can also be asked token by token."""
+
+    async def by_token(self, query: Query) -> TokenCall:
+        """Begin an answer. Raises ExpertError."""
+        ...
+
+    async def tokenizer(self) -> str:
+        """Equal for two experts whose tokenizers cut a probe text alike; asked for once. Raises ExpertError."""
+        ...
 
 
 class Encoder(Protocol):

@@ -76,7 +76,7 @@ _completion = msgspec.json.Decoder(_Completion)
 _embedding = msgspec.json.Decoder(_Embedding)
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 _MISSING = re.compile(r"missing required field `(\w+)`")
-_EXTENSION_KEYS = frozenset({"budget", "compose", "explain", "progress"})
+_EXTENSION_KEYS = frozenset({"budget", "compose", "explain", "progress", "voices"})
 
 
 def parse(api: Api, body: bytes, query_id: str) -> Query:
@@ -156,7 +156,7 @@ def _extension(asked: bool | dict[str, Any] | None) -> Mapping[str, Any]:
         if key not in _EXTENSION_KEYS:
             known = ", ".join(sorted(_EXTENSION_KEYS))
             raise BadRequest(f"consilium.{key}: unknown key; known: {known}", param=f"consilium.{key}")
-    for key in ("explain", "progress"):
+    for key in ("explain", "progress", "voices"):
         if not isinstance(asked.get(key, False), bool):
             raise BadRequest(f"consilium.{key}: expected true or false", param=f"consilium.{key}")
     return asked

@@ -1,7 +1,7 @@
 """From a registry to something that can answer: experts built, routes fitted, swapped in whole.
 
-A `Snapshot` never changes; a reload makes the next one beside it and swaps. Whatever a change does not touch is
-carried over: connections, health, encoders, fitted estimators. A request keeps the snapshot it started with.
+A reload makes the next one beside it and swaps. Whatever a change does not touch is
+carried over: connections, health, encoders, fitted estimators.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from experts.protocols import Encoder, Expert, Parts, Timeouts
 from experts.retrieval.encoders import open_encoder
 from experts.transport import Transport
 from registry.load import Registry
-from registry.schema import EncoderManifest, ExpertManifest, Limits, RouteManifest
+from registry.schema import EncoderManifest, ExpertManifest, RouteManifest
 from router.artifact import Artifact
 from router.budget import allowance_of
 from router.composers import names as composer_names
@@ -32,14 +32,15 @@ from router.embedding import Embedding
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
 from router.passages import Searchable
-from router.plan import Estimates, Plan, Seat
+from router.plan import Estimates
 from router.policies import open_policy
-from router.protocols import Composer, Estimator, Policy, Situation
+from router.protocols import Composer, Estimator, Picky, Policy, Situation
 from router.protocols import Parts as EstimatorParts
 from router.retrievers import Searched, build_lookup, build_retrievers, close_others
+from router.snapshot import Snapshot, direct
 from router.stability import Incumbent
 from router.vectors import VectorCache
-from router.worth import NOTHING_FITTED, Composing
+from router.worth import NOTHING_FITTED
 
 PRESETS = ("cheap", "balanced", "best")
 
@@ -51,36 +52,6 @@ def default_composers() -> dict[str, Composer]:
         with suppress(ConfigError):
             found[name] = open_composer(name, {})
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything in force at one time. `direct` holds the plan of each expert that is named as the model;
-    `composers` each composer as it is without options, where it needs none.
-    """
-
-    registry: Registry
-    version: str
-    experts: Mapping[str, Expert]
-    cards: Mapping[str, Card]
-    limits: Mapping[str, Limits]
-    routes: Mapping[str, Route]
-    embeddings: Mapping[str, Embedding]
-    direct: Mapping[str, Plan]
-    composers: Mapping[str, Composer]
-    retrievers: Mapping[str, Searchable] = field(default_factory=dict[str, Searchable])
-
-    def composers_of(self, route: str) -> Mapping[str, Composer]:
-        """By name, with the route's own options for its own; of no route where `route` is empty."""
-        return self.routes[route].composers if route else self.composers
-
-    def abilities_of(self, route: str) -> Mapping[str, float]:
-        """How well the route's experts aggregate, of those that were measured; empty of no route."""
-        return self.routes[route].abilities if route else {}
-
-    def composing_of(self, route: str) -> Composing:
-        """What was fitted for the route's compositions."""
-        return self.routes[route].composing if route else NOTHING_FITTED
 
 
 @dataclass(slots=True)
@@ -159,7 +130,7 @@ class Assembly:
         return Snapshot(
             registry, registry.version, experts, cards, {n: m.limits for n, m in registry.experts.items()}, routes,
             {name: pair[1] for name, pair in self._encoders_of(registry, routes).items()},
-            {name: _direct(name, registry.version) for name in experts}, self.composers, sources,
+            {name: direct(name, registry.version) for name in experts}, self.composers, sources,
         )  # fmt: skip
 
     async def build_on(self, artifact: Artifact, registry: Registry) -> Snapshot:
@@ -220,6 +191,8 @@ class Assembly:
         if len(names) > 1:
             fitted, embedding = await self._estimator(registry, manifest, own)
         composer = open_composer(manifest.composer.name, manifest.composer.options)
+        if isinstance(composer, Picky):
+            composer.check(own)
         return Route(
             name=manifest.name, cards=own, experts=tuple(experts[name] for name in names),
             limits=tuple(registry.experts[name].limits.concurrency for name in names),
@@ -318,7 +291,3 @@ def _policies(manifest: RouteManifest, names: Sequence[str]) -> dict[str, Policy
     policy.decide(nothing, Situation(level * 0, level[0] * 0, np.ones(level.shape, bool)))
     worth = policy if own.name == WORTH else open_policy(WORTH, {})
     return {"": policy, **presets, WORTH: worth}
-
-
-def _direct(name: str, version: str) -> Plan:
-    return Plan("", "single", (Seat(name),), policy="direct", reason="named as the model", registry_version=version)

@@ -9,7 +9,7 @@ from router.plan import Plan, Retrieval
 from router.run import Run
 
 if TYPE_CHECKING:
-    from router.assembly import Snapshot
+    from router.snapshot import Snapshot
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -86,6 +86,7 @@ def explanation(run: Run) -> dict[str, Any]:
             }
             for attempt in run.attempts
         ],
+        **({"spans": run.spans.as_json()} if run.tells_spans else {}),
         "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
                   "total_tokens": usage.total_tokens},
         "cost_usd": round(run.cost_usd, 9),

@@ -22,11 +22,12 @@ from experts.protocols import Emit
 from experts.wire import with_usage
 from registry.load import Registry
 from router.artifact import Artifact
-from router.assembly import PRESETS, Assembly, Snapshot
+from router.assembly import PRESETS, Assembly
 from router.budget import Budget, Gauges
 from router.decide import WORTH, Decided, Decider, Route, digest_of
 from router.exploration import explored
 from router.gate import arithmetic
+from router.inforce import Aside, Decide
 from router.keys import Key
 from router.ledger import Ledger
 from router.passages import asked_text, informed, search, within
@@ -34,10 +35,11 @@ from router.plan import Plan, Retrieval
 from router.records.log import DecisionLog
 from router.run import Run
 from router.situation import prompt_tokens
+from router.snapshot import Snapshot
 from router.telemetry import Telemetry
 from router.texts import routing_texts
 from router.turnstile import Turnstile
-from router.voices import Aside, Decide, Seats
+from router.voices import Seats
 from router.wishes import NO_WISH, composed, wished
 
 ANYBODY = Key("anonymous")
@@ -177,6 +179,7 @@ class Router:
         run.plan = plan
         if plan.retrieval is not None and plan.retrieval.retrieve:
             query = await self._informed(query, plan, snapshot, run)
+        run.tells_spans = bool(query.extension.get("voices"))
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
                        aside=aside, turnstile=self._turnstile,
                        decide=self._deciding(plan, snapshot, run, caller))  # fmt: skip

@@ -7,18 +7,20 @@ A module in `router/estimators/`, `router/policies/` or `router/composers/` expo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experts.errors import ConsiliumError
 from experts.language import Answer, Card, Query
-from experts.protocols import Emit, Encoder
+from experts.protocols import Emit, Encoder, TokenExpert
 from router.budget import UNLIMITED, Allowance, Budget, Room
 from router.outcomes import Outcomes
+from router.parts import Part
 from router.plan import Alternative, Estimate, Estimates, Matrix, Plan, Queries
 from router.worth import Composing
 
@@ -175,6 +177,21 @@ class Voices(Protocol):
         force where an expert was named directly. Raises NoCandidate."""
         ...
 
+    def speaks_tokens(self, expert: str) -> TokenExpert | None:
+        """The expert, where it can be asked token by token."""
+        ...
+
+    def join(
+        self, expert: str, query: Query, *, role: str, room: Room | None = None
+    ) -> AbstractAsyncContextManager[Part]:
+        """An expert's part in an answer that several write. It is one call of the budget, however many round trips it
+        takes, and one attempt. Raises ExpertError, BudgetSpent."""
+        ...
+
+    async def spoke(self, expert: str, text: str, tokens: int = 1) -> None:
+        """Say who speaks the text that is about to be emitted."""
+        ...
+
     async def say(self, query: Query, answer: Answer, emit: Emit) -> Answer:
         """Give the client a whole answer, streamed or not, as the query asks."""
         ...
@@ -198,3 +215,12 @@ class Composer(Protocol):
     def seated(self, plan: Plan) -> Plan: ...
 
     async def compose(self, query: Query, voices: Voices, emit: Emit) -> Answer: ...
+
+
+@runtime_checkable
+class Picky(Protocol):
+    """A composer that cannot work with just any experts. Asked when a registry is loaded."""
+
+    def check(self, cards: Sequence[Card]) -> None:
+        """Raises ConfigError, naming the experts that do not go together."""
+        ...

@@ -11,6 +11,7 @@ from experts.language import Answer, Passage, Usage
 from router.budget import Budget
 from router.decide import Decided
 from router.plan import Plan
+from router.spans import Spans
 
 
 class Attempt(NamedTuple):
@@ -33,6 +34,7 @@ class Run:
     where texts are kept. `composed`: the usage that the caller is told is summed here.
     `passages` are what the answer was given to read; `retrieval` how looking them up went.
     `notes` is what the composer found: agreement, scores, what it did not do and why.
+    `spans`: who spoke which characters, where several wrote one answer; `tells_spans` where the caller asked for them.
     """
 
     id: str
@@ -55,6 +57,8 @@ class Run:
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     passages: list[Passage] = field(default_factory=list[Passage])
     retrieval: dict[str, Any] = field(default_factory=dict[str, Any])
+    spans: Spans = field(default_factory=Spans)
+    tells_spans: bool = False
     answer: Answer | None = None
     status: int = 0
     error: str = ""

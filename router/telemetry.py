@@ -94,6 +94,7 @@ class Telemetry:
         self._refused = counter("refused", "Requests refused at the door: no key, no such endpoint.", "status", "code")
         self._tokens = counter("tokens", "Tokens, as experts reported them.", "expert", "kind")
         self._cost = counter("cost_usd", "USD spent, by the prices of the cards.", "expert")
+        self._spoken = counter("spoken_tokens", "Tokens of answers that several experts wrote, by speaker.", "expert")
         self.failures = counter("expert_failures", "Calls to experts that failed.", "expert", "code")
         self.reloads = counter("registry_reloads", "Registry reloads.", "result")
         self.decisions = counter("decisions", "Routing decisions.", "route", "expert", "cached")
@@ -177,6 +178,8 @@ class Telemetry:
             )  # fmt: skip
         children.requests.inc()
         children.seconds.observe(took)
+        for speaker, tokens in run.spans.tokens.items():
+            self._spoken.labels(speaker).inc(tokens)
         usage, cost, ttft_ms = run.usage, run.cost_usd, None
         if answer is not None:
             children.first.observe(answer.ttft_s)

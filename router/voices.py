@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from math import inf
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from experts.errors import BudgetSpent, ConsiliumError, ExpertError, Limited
+from experts.errors import BudgetSpent, ConsiliumError, ExpertError
 from experts.language import Answer, Card, Delta, Query, Usage
-from experts.protocols import Emit, Expert, silent
+from experts.protocols import Emit, TokenExpert, silent
 from experts.speech import Chunks
 from router.budget import Budget, Gauges, Room
-from router.ledger import Ledger, Limits
+from router.inforce import Aside, Decide, InForce, cancelled, full
+from router.ledger import Ledger
 from router.listening import Enough, Listener, by_grant, scarce, within
+from router.parts import Part
 from router.plan import Estimate, Plan
 from router.protocols import Call, Heard
 from router.run import Attempt, Run
+from router.spans import SPEAKING
 from router.telemetry import Telemetry
 from router.turnstile import Turnstile
 from router.worth import Composing
-
-Aside = Callable[[Mapping[str, Any], bool], Awaitable[None]]
-"""Tells the client how a composition goes, beside the answer; the flag: someone has answered, so it will not fail."""
-
-
-Decide = Callable[[Query], Awaitable[Plan]]
-"""The route's decision for a query that a composer poses."""
-
-
-class InForce(Protocol):
-    """The part of a snapshot that voices need."""
-
-    @property
-    def experts(self) -> Mapping[str, Expert]: ...
-
-    @property
-    def cards(self) -> Mapping[str, Card]: ...
-
-    @property
-    def limits(self) -> Mapping[str, Limits]: ...
-
-    def abilities_of(self, route: str) -> Mapping[str, float]: ...
-
-    def composing_of(self, route: str) -> Composing: ...
 
 
 class Seats:
@@ -163,8 +142,48 @@ class Seats:
                 if enough is not None and enough(answered):
                     break
         finally:
-            await _cancelled(tasks)
+            await cancelled(tasks)
         return [*answered, *heard]
+
+    def speaks_tokens(self, expert: str) -> TokenExpert | None:
+        """The expert, where it can be asked token by token."""
+        found = self._snapshot.experts.get(expert)
+        return found if isinstance(found, TokenExpert) else None
+
+    @asynccontextmanager
+    async def join(self, expert: str, query: Query, *, role: str, room: Room | None = None) -> AsyncIterator[Part]:
+        """An expert's part in an answer that several write: one call, one attempt. See Voices."""
+        started, price, budget = perf_counter(), self.cards[expert].price, self.budget
+        asked = self.speaks_tokens(expert)
+        if asked is None:
+            raise ExpertError(f"expert {expert} has no token ids: its provider does not offer them", expert=expert)
+        grant = budget.reserve(self._gauges.prompt(expert, query.messages), price, query.max_tokens, room)
+        part: Part | None = None
+        try:
+            if not await self._ledger.enter_expert(expert, self._snapshot.limits[expert]):
+                raise full(expert)
+            try:
+                part = Part(expert, await asked.by_token(query), inf if grant.completion is None else grant.completion)
+                yield part
+            finally:
+                await self._ledger.leave_expert(expert)
+        except (ConsiliumError, asyncio.CancelledError) as fault:
+            usage = part.usage if part else Usage()
+            budget.settle(grant, usage, price)
+            if isinstance(fault, ExpertError) and fault.expert != expert:
+                self._kept(expert, usage, started, role)
+            else:
+                self._failed(expert, usage, started, role, fault)
+            raise
+        usage = part.usage if part else Usage()
+        budget.settle(grant, usage, price)
+        self._kept(expert, usage, started, role)
+
+    async def spoke(self, expert: str, text: str, tokens: int = 1) -> None:
+        """Keep who speaks; whoever asked for voices is told before the text of a new speaker."""
+        begun = self._run.spans.spoke(expert, len(text), tokens)
+        if begun is not None and self._aside is not None:
+            await self._aside({"event": SPEAKING, "expert": expert, "start": begun.start}, True)
 
     async def say(self, query: Query, answer: Answer, emit: Emit) -> Answer:
         """Give the client an answer that was heard before: as chunks where it streams, else as it is."""
@@ -203,9 +222,7 @@ class Seats:
         except (ExpertError, asyncio.CancelledError) as fault:
             self._failed(expert, Usage(), started, role, fault)
             raise
-        self._run.attempts.append(
-            Attempt(expert, answer.usage, self.cards[expert].price.of(answer.usage), answer.took_s, None, role)
-        )
+        self._kept(expert, answer.usage, started, role)
         return answer
 
     async def _limited(self, expert: str, query: Query, emit: Emit | None, role: str, room: Room | None) -> Answer:
@@ -243,21 +260,24 @@ class Seats:
             self._failed(expert, spent, started, role, fault)
             raise
         budget.settle(grant, usage, price)
-        took = perf_counter() - started
-        self._run.attempts.append(Attempt(expert, usage, price.of(usage), took, None, role))
+        self._kept(expert, usage, started, role)
         streamed = emit is not None and query.stream
         body = b"" if streamed else listener.ear.body(query, expert, usage, cut=cut)
         text = listener.ear.text if streamed else ""
         first = (listener.first_at or perf_counter()) - started
-        return Answer(expert, body, text, usage, ended, answer.endpoint, first, took, answer.chunks)
+        return Answer(expert, body, text, usage, ended, answer.endpoint, first, perf_counter() - started, answer.chunks)
 
     async def _enter(self, expert: str, query: Query, emit: Emit) -> Answer:
         if not await self._ledger.enter_expert(expert, self._snapshot.limits[expert]):
-            raise _full(expert)
+            raise full(expert)
         try:
             return await self._snapshot.experts[expert].answer(query, emit)
         finally:
             await self._ledger.leave_expert(expert)
+
+    def _kept(self, expert: str, usage: Usage, started: float, role: str) -> None:
+        cost = self.cards[expert].price.of(usage)
+        self._run.attempts.append(Attempt(expert, usage, cost, perf_counter() - started, None, role))
 
     def _failed(self, expert: str, usage: Usage, started: float, role: str, fault: BaseException) -> None:
         """Keep the attempt. One that was cancelled (the client left, or the voice is not needed) is no failure."""
@@ -268,18 +288,3 @@ class Seats:
             self._telemetry.failures.labels(expert, fault.code or "").inc()
         cost = self.cards[expert].price.of(usage)
         self._run.attempts.append(Attempt(expert, usage, cost, perf_counter() - started, fault, role))
-
-
-async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel what still runs, and wait until it has let go of its connections."""
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-def _full(expert: str) -> ExpertError:
-    fault = ExpertError(f"expert {expert} has as many calls under way as its manifest allows", expert=expert)
-    fault.status, fault.type, fault.code = Limited.status, Limited.type, "expert_full"
-    return fault

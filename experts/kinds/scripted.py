@@ -7,11 +7,9 @@ format as a real expert, so everything above it runs unchanged. A token is a wor
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import re
-import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Annotated, Any, Literal
 
@@ -19,13 +17,13 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from experts.errors import ExpertBroke, ExpertDown, ExpertError, ExpertRefused, ExpertTimeout
+from experts.kinds._scripted_tokens import WORD, ScriptedCall, pause
+from experts.kinds._scripted_vectors import DIMENSIONS, embeddings, items_of
 from experts.language import Answer, Delta, Load, Query, Usage
 from experts.protocols import Emit, Parts
 from experts.speech import Chunks, Speech, whole
 
-_TOKEN = re.compile(r"\S+\s*|\s+")
 _PLACE = re.compile(r"\{(prompt|last|n)\}")
-_DIMENSIONS = 16
 
 
 def _regex(value: str) -> str:
@@ -103,6 +101,10 @@ class Options(_Section):
     tokens_per_chunk: int = Field(default=1, ge=1, description="Tokens in each streamed chunk.")
     ramble: bool = Field(default=False, description="Say it all, whatever `max_tokens` allows.")
     fail: Failure | None = Field(default=None, description="Where and how to fail.")
+    unsure: dict[str, float] = Field(
+        default_factory=dict[str, float], description="Token by token: probability of a word, where not 0.95."
+    )
+    tokenizer: str = Field(default="words", description="Token by token: its tokenizer's name; the ids differ by it.")
     usage: Counts | None = Field(default=None, description="Tokens to report, true or not.")
 
     @model_validator(mode="after")
@@ -126,7 +128,7 @@ class ScriptedExpert:
         self.asked = 0
         self.tokens = 0
         self.last: Query | None = None
-        self._options = options
+        self.options = options
         self._model = options.model or name
         self._in_flight = 0
 
@@ -139,8 +141,8 @@ class ScriptedExpert:
     async def answer(self, query: Query, emit: Emit) -> Answer:
         self.calls += 1
         self.last = query
-        self.asked += sum(len(_TOKEN.findall(message.text)) for message in query.messages)
-        fail = self._options.fail
+        self.asked += sum(len(WORD.findall(message.text)) for message in query.messages)
+        fail = self.options.fail
         if fail is not None and fail.times is not None and self.calls > fail.times:
             fail = None
         self._in_flight += 1
@@ -152,11 +154,35 @@ class ScriptedExpert:
         finally:
             self._in_flight -= 1
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """One call under way, token by token."""
+        self._in_flight += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self._in_flight -= 1
+
+    async def by_token(self, query: Query) -> ScriptedCall:
+        """The same words, token by token."""
+        self.calls += 1
+        self.last = query
+        fail = self.options.fail
+        if fail is not None and (fail.times is None or self.calls <= fail.times):
+            raise self._error(fail)
+        return ScriptedCall(self, query, self._speech(query, self.calls))
+
+    async def tokenizer(self) -> str:
+        return self.options.tokenizer
+
     async def _answer(self, query: Query, emit: Emit, fail: Failure | None, call: int) -> Answer:
-        options, started = self._options, perf_counter()
+        options, started = self.options, perf_counter()
         if fail is not None and fail.at in ("connect", "status"):
             raise self._error(fail)
-        await _pause(options.delay_s)
+        await pause(options.delay_s)
         if fail is not None and (fail.at == "first_byte" or query.api == "embedding"):
             raise self._error(fail)
         if query.api == "embedding":
@@ -177,7 +203,7 @@ class ScriptedExpert:
         heard = speech.tokens if fail is None else speech.tokens[: fail.after_tokens]
         for piece in _chunked(heard, options.tokens_per_chunk):
             if said:
-                await _pause(options.per_token_s * len(piece))
+                await pause(options.per_token_s * len(piece))
             said += len(piece)
             self.tokens += len(piece)
             await send([wire.text("".join(piece)) for wire in wires])
@@ -204,20 +230,20 @@ class ScriptedExpert:
         stops: str | list[str] = _field(query, "stop") or []
         for stop in [stops] if isinstance(stops, str) else stops:
             text = text.partition(stop)[0] if stop else text
-        tokens = _TOKEN.findall(text)
-        if query.max_tokens is not None and len(tokens) > query.max_tokens and not self._options.ramble:
+        tokens = WORD.findall(text)
+        if query.max_tokens is not None and len(tokens) > query.max_tokens and not self.options.ramble:
             tokens, finish = tokens[: query.max_tokens], "length"
         calls = [
             {"id": f"call_{i}", "type": "function", "function": {"name": tool.name, "arguments": _arguments(tool)}}
             for i, tool in enumerate(reply.tool_calls)
         ]
-        asked = sum(len(_TOKEN.findall(message.text)) for message in query.messages)
-        counts = self._options.usage
+        asked = sum(len(WORD.findall(message.text)) for message in query.messages)
+        counts = self.options.usage
         usage = Usage(**counts.model_dump()) if counts else Usage(asked, len(tokens) * _count(query))
         return Speech(tokens, calls if finish == "tool_calls" else [], finish, usage)
 
     def _choose(self, last: str) -> Reply:
-        options = self._options
+        options = self.options
         for reply in options.replies:
             if reply.match is None or re.search(reply.match, last):
                 return reply
@@ -228,20 +254,11 @@ class ScriptedExpert:
         return Reply(text=options.text if options.text is not None else f"I am {self.name}.")
 
     def _embed(self, query: Query, started: float) -> Answer:
-        """Unit vectors that depend on nothing but the text (or token ids)."""
-        given: Any = _field(query, "input")
-        items: list[Any] = given if isinstance(given, list) and not isinstance(given[:1], int) else [given]  # pyright: ignore[reportUnknownVariableType]
-        if items and isinstance(items[0], int):
-            items = [items]
-        size = _field(query, "dimensions") or _DIMENSIONS
+        items = items_of(_field(query, "input"))
         packed = _field(query, "encoding_format") == "base64"
-        data: list[dict[str, Any]] = []
-        for index, item in enumerate(items):
-            vector = _vector(orjson.dumps(item), size)
-            value = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if packed else vector
-            data.append({"object": "embedding", "index": index, "embedding": value})
-        tokens = sum(len(_TOKEN.findall(item)) if isinstance(item, str) else len(item) for item in items)
-        counts = self._options.usage
+        data = embeddings(items, _field(query, "dimensions") or DIMENSIONS, packed=packed)
+        tokens = sum(len(WORD.findall(item)) if isinstance(item, str) else len(item) for item in items)
+        counts = self.options.usage
         usage = Usage(**counts.model_dump()) if counts else Usage(tokens)
         told = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.total_tokens}
         body = orjson.dumps({"object": "list", "data": data, "model": self._model, "usage": told})
@@ -281,15 +298,3 @@ def _arguments(tool: ToolCall) -> str:
 
 def _chunked(tokens: list[str], size: int) -> Iterator[list[str]]:
     return (tokens[i : i + size] for i in range(0, len(tokens), size))
-
-
-def _vector(seed: bytes, size: int) -> list[float]:
-    raw = hashlib.shake_128(seed).digest(2 * size)
-    values = [value - 32767.5 for value in struct.unpack(f"<{size}H", raw)]
-    length = sum(value * value for value in values) ** 0.5
-    return [value / length for value in values]
-
-
-async def _pause(seconds: float) -> None:
-    if seconds:
-        await asyncio.sleep(seconds)

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from experts.endpoints import Endpoint, least_loaded
 from experts.errors import ExpertBroke, ExpertDown, ExpertError, ExpertRefused, ExpertTimeout
+from experts.kinds._vllm_tokens import Server, VllmTokenCall, begun, tokenizer_of
 from experts.language import Answer, Load, Query
 from experts.protocols import Emit, Parts, Timeouts
 from experts.stream import Relay
@@ -69,6 +70,8 @@ class VllmExpert:
             self._headers[header] = value.get_secret_value()
         self._in_flight = 0
         self._closed = False
+        self._tokenizer = ""
+        self._endings: dict[int, bool] = {}
 
     def load(self) -> Load:
         return Load(self._in_flight, len(self._endpoints), sum(endpoint.up for endpoint in self._endpoints))
@@ -101,6 +104,21 @@ class VllmExpert:
                     tried.append(endpoint)
         finally:
             self._in_flight -= 1
+
+    async def by_token(self, query: Query) -> VllmTokenCall:
+        """Begin an answer on the replica with the fewest calls; it stays there, where its prefix is cached."""
+        return await begun(self._server(), query, self._endings)
+
+    async def tokenizer(self) -> str:
+        if not self._tokenizer:
+            self._tokenizer = await tokenizer_of(self._server())
+        return self._tokenizer
+
+    def _server(self) -> Server:
+        endpoint = least_loaded(self._endpoints)
+        if endpoint is None:
+            raise self._down()
+        return Server(self.name, self._model, endpoint, self._parts.transport, self._headers, self._timeouts)
 
     def _down(self) -> ExpertDown:
         errors = "; ".join(f"{e.url}: {e.last_error or 'cooling down'}" for e in self._endpoints)

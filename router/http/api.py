@@ -18,7 +18,7 @@ from experts.language import Query
 from experts.protocols import silent
 from experts.wire import parse
 from registry.public import public
-from router.assembly import PRESETS, Snapshot
+from router.assembly import PRESETS
 from router.embedding import Embedding
 from router.explain import before, learned, plan_json
 from router.http.completions import CLIENT_CLOSED, watched
@@ -26,6 +26,7 @@ from router.http.exchange import JSON, Receive, Scope, Send, error_reply, json_o
 from router.http.exchange import reply_json as send_json
 from router.keys import Key
 from router.run import Run
+from router.snapshot import Snapshot
 from router.wishes import from_headers
 
 if TYPE_CHECKING:

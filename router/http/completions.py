@@ -31,6 +31,7 @@ from router.http.exchange import (
 )
 from router.keys import Key
 from router.run import Run
+from router.spans import SPEAKING
 from router.wishes import from_headers
 
 if TYPE_CHECKING:
@@ -113,13 +114,14 @@ async def watched(work: Awaitable[None], receive: Receive) -> None:
 class Exchange:
     """The HTTP side of one run: starts the response with the first delta, and ends it."""
 
-    __slots__ = ("_run", "_send", "_started", "_wants_progress")
+    __slots__ = ("_run", "_send", "_started", "_wants_progress", "_wants_voices")
 
     def __init__(self, run: Run, send: Send) -> None:
         self._run = run
         self._send = send
         self._started = False
         self._wants_progress = False
+        self._wants_voices = False
 
     async def answer(self, gateway: Gateway, query: Query, key: Key) -> None:
         run = self._run
@@ -134,6 +136,7 @@ class Exchange:
             await reply(self._send, 200, body, [JSON, *self._headers()])
             return
         self._wants_progress = bool(query.extension.get("progress"))
+        self._wants_voices = bool(query.extension.get("voices"))
         answer = await gateway.router.answer(query, self.emit, run, key, self.aside)
         await self._end(query, answer)
 
@@ -151,12 +154,15 @@ class Exchange:
         client that asked, or that has waited long.
         """
         run = self._run
-        if not (sure or self._started or self._wants_progress or perf_counter() - run.started > PATIENCE_S):
+        wanted = self._wants_voices if progress["event"] == SPEAKING else self._wants_progress
+        if progress["event"] == SPEAKING and not wanted:
+            return
+        if not (sure or self._started or wanted or perf_counter() - run.started > PATIENCE_S):
             return
         if not self._started:
             await self._start()
         piece = b": " + str(progress["event"]).encode() + b"\n\n"
-        if self._wants_progress:
+        if wanted:
             piece += progress_event(run.id, int(time()), progress)
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from experts.errors import BadRequest, Forbidden, NotReady, UnknownModel
 from registry.public import public
-from router.assembly import Snapshot
 from router.http.completions import watched
 from router.http.exchange import Receive, Scope, Send, json_object, reply_json
 from router.keys import Key
 from router.passages import Searchable, passage_json, search
+from router.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from router.http.app import Caller, Gateway

@@ -85,9 +85,9 @@ def default(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_lookahead_is_routed_as_well_as_by_the_best_expert_of_each_task(reports: Mapping[str, dict[str, Any]]) -> None:
-    """The aim is 72.0, and the task oracle has 71.2 (72.1 in hindsight). Reached is 71.9, and the interval is three points
-    to either side. So it is held to what is sure: beyond the best single expert, beside the task oracle, the aim within
-    the interval."""
+    """The aim is 72.0, and the task oracle has 71.2 (72.1 in hindsight). Reached is 71.9, and the interval is three
+    points to either side. So it is held to what is sure: beyond the best single expert, beside the task oracle, the aim
+    within the interval."""
     found = default(reports["lookahead"])
     oracle = next(row for row in reports["lookahead"]["rows"] if row["router"] == "task-oracle")
     assert found["vs_best_single"]["ci95"][0] > 0.015

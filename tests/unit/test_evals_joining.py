@@ -90,6 +90,6 @@ def decided(seats: list[int], quality: list[list[float]]) -> Decisions:
 def test_a_flip_without_a_predicted_gain_is_drift_and_one_within_its_doubt_doubtful(tmp_path: Path) -> None:
     test = open_outcomes(write_world(tmp_path)).take([0, 1, 2, 3])
     quality = [[0.5, 0.9], [0.5, 0.52], [0.5, 0.4], [0.5, 0.5]]
-    found = flips(decided([0, 0, 0, 0], quality), decided([1, 1, 1, 0], quality), test, "it changed")
+    found = flips(decided([0, 0, 0, 0], quality), decided([1, 1, 1, 0], quality), test, "it changed", caution=1.0)
     assert (found.flipped, found.unjustified, found.doubtful) == (0.75, 0.25, 0.25)
     assert found.margins == {"0": 0.5, "0.01": 0.5, "0.02": 0.25, "0.05": 0.25, "0.1": 0.25}
