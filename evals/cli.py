@@ -27,6 +27,7 @@ from evals.cli_options import (
     complaints,
     splits_of,
 )
+from evals.retrieval import cli as retrieval_cli
 
 app = typer.Typer(
     help="Measure routing on real outcomes, compare results, and gate regressions.", no_args_is_help=True,
@@ -180,4 +181,5 @@ app.command("onboarding")(joining_cli.onboarding)
 app.command("stability")(joining_cli.stability)
 app.command("fleet")(tuning_cli.fleet)
 app.command("tune")(tuning_cli.tune)
+app.command("retrieval")(retrieval_cli.retrieval)
 mount_live()

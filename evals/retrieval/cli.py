@@ -1,0 +1,69 @@
+"""`consilium eval retrieval`: searches every query everywhere, and shows what choosing would have given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evals.cli_options import (
+    DEFAULT_MODEL,
+    DEFAULT_RUNTIME,
+    Encoder,
+    JsonFile,
+    Runtime,
+    Seed,
+    Threads,
+    bars,
+    complaints,
+)
+
+
+def retrieval(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="One folder a domain, in the shape of BEIR.")],
+    leave_one_out: Annotated[
+        bool, typer.Option("--leave-one-out", help="Also each domain added by its documents alone; minutes.")
+    ] = False,
+    json: JsonFile = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page to look at.")] = None,
+    encoder: Encoder = DEFAULT_MODEL,
+    runtime: Runtime = DEFAULT_RUNTIME,
+    threads: Threads = 1,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples.")] = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Measure routing over retrievers and corpora on judged queries, beside the baselines and the oracles.
+
+    Every folder of DIR holds corpus.jsonl, queries.jsonl and qrels.tsv, gzipped or not. All corpora are searched
+    together; no query's domain is told. Weights are fitted on the queries whose split is not a test one.
+
+    [bold]Examples[/]
+
+      consilium eval retrieval --data beir/
+      consilium eval retrieval --data beir/ --leave-one-out --json report.json --html report.html
+    """
+    with complaints():
+        from evals.report import write_json, write_text
+        from evals.retrieval.data import read_domains
+        from evals.retrieval.searching import search_all
+        from evals.retrieval.systems import rows
+        from evals.retrieval.table import page, table
+        from experts.retrieval.encoders import open_encoder
+        from router.cli.output import screen
+
+        domains = read_domains(data)
+        opened = open_encoder(encoder, runtime, threads=threads)
+        with bars() as progress:
+            world = search_all(domains, opened, progress.step, progress.embedding, seed)
+            progress.step("judging")
+            found = rows(world, resamples=resamples, seed=seed, leave_one_out=leave_one_out)
+        document: dict[str, Any] = {
+            "rows": found, "encoder": opened.fingerprint, "seed": seed, "resamples": resamples,
+            "documents": len(world.ids), "test": len(world.test), "training": len(world.training),
+        }  # fmt: skip
+        screen().print(table(document))
+        if json is not None:
+            write_json(document, json)
+        if html is not None:
+            write_text(page(document), html)

@@ -1,0 +1,145 @@
+"""Retrievers weighed for each query: a conditional logit over what they found in all corpora (McFadden 1974).
+
+No corpus is chosen early: every passage found carries the belief in its corpus as one term among others, and the
+lexical retrievers' weight moves with the query. What it was fitted on names no corpus, so that one added later is
+ranked by the same weights.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experts.errors import ConfigError
+
+Floats = NDArray[np.float64]
+FORMAT = 1
+RIDGE = 1e-3
+BEST = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What one query found. `scores`: (n, R), a column a retriever, NaN where it did not find the passage; `corpora`:
+    (n,) positions of the passages' corpora; `beliefs`: (C,) log-probabilities of the corpora before searching."""
+
+    scores: Floats
+    corpora: NDArray[np.int64]
+    beliefs: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranker:
+    """`weights`: one a feature. `retrievers`: the names of the columns that it was fitted on, in order."""
+
+    retrievers: tuple[str, ...]
+    weights: Floats
+
+    def scores(self, found: Found) -> Floats:
+        """One score a passage, (n,): the higher, the more likely relevant."""
+        if found.scores.shape[1] != len(self.retrievers):
+            raise ConfigError(
+                f"ranker: fitted on {len(self.retrievers)} retrievers ({', '.join(self.retrievers)}), got scores of "
+                f"{found.scores.shape[1]}; fit it again"
+            )
+        return features(found) @ self.weights
+
+    def save(self, path: Path) -> None:
+        """One npz, written whole and renamed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            np.savez(
+                file, format=np.array(FORMAT), retrievers=np.array(self.retrievers), weights=self.weights
+            )  # fmt: skip
+        Path(file.name).replace(path)
+
+
+def load_ranker(path: Path) -> Ranker:
+    """Raises ConfigError for a file that `Ranker.save` did not write."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            if int(held["format"]) != FORMAT:
+                raise ConfigError(f"{path}: expected ranker format {FORMAT}, found {int(held['format'])}")
+            names = tuple(str(name) for name in held["retrievers"])
+            weights = np.asarray(held["weights"], np.float64)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as fault:
+        raise ConfigError(f"{path}: expected a ranker written by this project, cannot be read: {fault}") from fault
+    if weights.shape != (width(len(names)),):
+        raise ConfigError(f"{path}: expected {width(len(names))} weights, found shape {weights.shape}; fit it again")
+    return Ranker(names, weights)
+
+
+def width(retrievers: int) -> int:
+    """How many features `retrievers` give."""
+    return 7 * retrievers + 2
+
+
+def features(found: Found) -> Floats:
+    """(n, 7R + 2): of each retriever the score, its share of the best one, that times how sharp and how large the
+    best ones are, and its view of the passage's corpus by the best one and by the best ten; the belief; and the
+    share of the best times the belief's entropy, once."""
+    scores = filled(found.scores)
+    if not len(scores):
+        return np.zeros((0, width(scores.shape[1])))
+    count = len(found.beliefs)
+    entropy = -float(np.exp(found.beliefs) @ found.beliefs) / max(np.log(count), 1.0)
+    columns: list[Floats] = []
+    for column in scores.T:
+        top = np.sort(column)[::-1][:BEST]
+        share = column / max(float(top[0]), 1e-6)
+        mine = [np.sort(column[found.corpora == corpus])[::-1] for corpus in range(count)]
+        one = np.array([each[0] if len(each) else column.min() for each in mine])
+        ten = np.array([each[:BEST].mean() if len(each) else column.min() for each in mine])
+        columns += [
+            column, share, share * (1 - float(top.mean()) / max(float(top[0]), 1e-6)), share * float(top[0]),
+            (one - one.max())[found.corpora], (ten - ten.max())[found.corpora], share * entropy,
+        ]  # fmt: skip
+    belief = found.beliefs[found.corpora]
+    columns += [belief, np.exp(belief)]
+    return np.stack(columns, axis=1)
+
+
+def filled(scores: Floats) -> Floats:
+    """What a retriever did not find counts as the least that it found; 0 where it found nothing."""
+    least = np.where(np.isnan(scores), np.inf, scores).min(axis=0, initial=np.inf)
+    return np.where(np.isnan(scores), np.where(np.isfinite(least), least, 0.0), scores)
+
+
+def fit_ranker(
+    retrievers: Sequence[str], found: Sequence[Found], relevant: Sequence[NDArray[np.bool_]], weights: Floats,
+    ridge: float = RIDGE,
+) -> Ranker:  # fmt: skip
+    """Maximum likelihood of the relevant passages among those found, with an L2 penalty on standardised features.
+
+    `relevant`: one flag a passage of each query; queries without any say nothing. `weights`: one a query.
+    Raises ConfigError where no query has a relevant passage among those found.
+    """
+    from scipy.optimize import minimize  # pyright: ignore[reportUnknownVariableType]
+
+    kept = [row for row, flags in enumerate(relevant) if flags.any()]
+    if not kept:
+        raise ConfigError("ranker: expected queries with relevant passages among those found, got none")
+    table = np.concatenate([features(found[row]) for row in kept])
+    scale = table.std(axis=0) + 1e-6
+    table = table / scale
+    sizes = np.array([len(relevant[row]) for row in kept])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    share = np.array([weights[row] for row in kept])
+    each = np.repeat(share / share.sum(), sizes)
+    target = np.concatenate([relevant[row] / relevant[row].sum() for row in kept]) * each
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        logits = table @ theta
+        exps = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), sizes))
+        chances = exps / np.repeat(np.add.reduceat(exps, starts), sizes)
+        value = -float(target @ np.log(np.maximum(chances, 1e-12))) + ridge * float(theta @ theta)
+        return value, (each * chances - target) @ table + 2 * ridge * theta
+
+    best = minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 100})
+    return Ranker(tuple(retrievers), np.asarray(best.x, np.float64) / scale)

@@ -1,0 +1,123 @@
+"""Weights of retrievers by query, beliefs in corpora, and the whole measurement on a small world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from evals.retrieval.data import read_domains
+from evals.retrieval.embedded import embed
+from evals.retrieval.searching import search_all
+from evals.retrieval.systems import rows
+from evals.retrieval.table import page
+from evals.retrieval.words import Bm25, words
+from experts.errors import ConfigError
+from experts.protocols import Vectors
+from router.retrieval.corpora import pilots_of
+from router.retrieval.ranking import Found, fit_ranker, load_ranker
+
+
+class Hashing:
+    """Texts as sums of a vector a word."""
+
+    fingerprint, dimensions, encoded = "hashing", 16, 0
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        self.encoded += len(texts)
+        made = np.stack([sum((self._word(word) for word in text.split()), np.zeros(16)) for text in texts])
+        return (made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+
+    def _word(self, word: str) -> np.ndarray:
+        seed = int.from_bytes(blake2b(word.encode(), digest_size=4).digest())
+        return np.random.default_rng(seed).normal(size=16)
+
+
+def drawn(rng: np.random.Generator, count: int) -> tuple[list[Found], list[np.ndarray]]:
+    """The second retriever is right, the first is noise."""
+    found, relevant = [], []
+    for _ in range(count):
+        scores = rng.random((20, 2))
+        found.append(Found(scores, np.arange(20) % 2, np.log([0.5, 0.5])))
+        relevant.append(np.arange(20) == scores[:, 1].argmax())
+    return found, relevant
+
+
+def test_the_retriever_that_is_right_gets_the_weight(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    ranker = fit_ranker(("dense", "bm25"), *drawn(rng, 80), np.ones(80))
+    found, relevant = drawn(rng, 40)
+    right = [flags[ranker.scores(each).argmax()] for each, flags in zip(found, relevant, strict=True)]
+    assert np.mean(right) > 0.9
+    ranker.save(tmp_path / "ranker.npz")
+    assert np.array_equal(load_ranker(tmp_path / "ranker.npz").scores(found[0]), ranker.scores(found[0]))
+    with pytest.raises(ConfigError, match="fitted on 2 retrievers"):
+        ranker.scores(Found(np.zeros((3, 3)), np.zeros(3, np.int64), np.zeros(1)))
+
+
+def test_damaged_rankers_and_fits_without_answers_are_refused(tmp_path: Path):
+    (tmp_path / "ranker.npz").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_ranker(tmp_path / "ranker.npz")
+    found, relevant = drawn(np.random.default_rng(0), 3)
+    with pytest.raises(ConfigError, match="got none"):
+        fit_ranker(("a", "b"), found, [flags & False for flags in relevant], np.ones(3))
+
+
+def test_a_passage_that_a_retriever_missed_counts_as_its_least():
+    found, relevant = drawn(np.random.default_rng(1), 30)
+    ranker = fit_ranker(("dense", "bm25"), found, relevant, np.ones(30))
+    holed = found[0].scores.copy()
+    holed[3, 1] = np.nan
+    assert np.isfinite(ranker.scores(Found(holed, found[0].corpora, found[0].beliefs))).all()
+
+
+def test_corpora_far_from_the_query_are_dropped_first():
+    axes = np.eye(4, dtype=np.float32)
+    pilots = pilots_of([np.repeat(axes[each : each + 1], 5, axis=0) for each in range(4)])
+    beliefs = pilots.beliefs(axes)
+    assert np.array_equal(beliefs.argmax(axis=1), np.arange(4))
+    assert np.allclose(np.exp(beliefs).sum(axis=1), 1)
+    assert pilots.share(pilots.searched(beliefs, 0.9)) == 0.25
+    assert pilots.searched(beliefs, 1.1).all()
+    assert pilots.share(pilots.searched(beliefs, pilots.mass_for(beliefs, 0.5))) <= 0.5
+
+
+def test_identifiers_are_found_by_their_parts():
+    assert words("readFile of files") == ["readfile", "read", "file", "file"]
+    scores = Bm25(["def readFile(path)", "nothing here"]).scores(["read a file", "unknown"])
+    assert scores[0, 0] > scores[0, 1] == 0
+    assert not scores[1].any()
+
+
+def test_vectors_are_encoded_once(tmp_path: Path):
+    encoder = Hashing()
+    texts = [f"text {row}" for row in range(700)]
+    first = embed(texts, encoder, folder=tmp_path)
+    assert np.array_equal(embed(texts, encoder, folder=tmp_path), first)
+    assert encoder.encoded == 700
+
+
+def test_every_system_is_measured_on_the_test_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CONSILIUM_CACHE", str(tmp_path / "cache"))
+    for name in ("animals", "metals"):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        lines = [[{"_id": f"{row}", "text": f"{name} item{row} kind{row % 7}"} for row in range(40)],
+                 [{"_id": f"q{row}", "text": f"item{row} {name}", "split": "test" if row % 2 else "train"}
+                  for row in range(40)]]  # fmt: skip
+        for file, content in zip(("corpus", "queries"), lines, strict=True):
+            (folder / f"{file}.jsonl").write_bytes(b"\n".join(orjson.dumps(each) for each in content))
+        (folder / "qrels.tsv").write_text("q\td\ts\n" + "".join(f"q{row}\t{row}\t1\n" for row in range(40)))
+    world = search_all(read_domains(tmp_path / "data"), Hashing(), lambda step: None, lambda done, of: None)
+    found = {row["system"]: row for row in rows(world, resamples=100, seed=0, leave_one_out=True)}
+    assert found["bm25, told the corpus"]["mean_ndcg10"] == 1
+    assert found["routed"]["mean_ndcg10"] > 0.95
+    assert found["instance oracle"]["mean_ndcg10"] >= found["dataset oracle"]["mean_ndcg10"]
+    assert found["routed, half searched"]["searched_share"] <= 0.5
+    assert found["routed, without metals"]["datasets"]["metals"]["ndcg10"] == 0
+    assert "animals" in page({"rows": list(found.values()), "test": 40, "documents": 80, "encoder": "x"})
