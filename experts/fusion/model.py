@@ -182,12 +182,6 @@ class Shifted(nn.Module):
             self.register_buffer(f"a{slot}", None if pair is None else pair[0], persistent=False)
             self.register_buffer(f"b{slot}", None if pair is None else pair[1], persistent=False)
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("inner"), name)
-
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
         out, bias = self.inner(x)
         start = 0
