@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,5 +142,5 @@ def fit_ranker(
         value = -float(target @ np.log(np.maximum(chances, 1e-12))) + ridge * float(theta @ theta)
         return value, (each * chances - target) @ table + 2 * ridge * theta
 
-    best = minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 100})
+    best: Any = minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 100})
     return Ranker(tuple(retrievers), np.asarray(best.x, np.float64) / scale)
