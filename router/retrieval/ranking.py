@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +121,9 @@ def fit_ranker(
     `relevant`: one flag a passage of each query; queries without any say nothing. `weights`: one a query.
     Raises ConfigError where no query has a relevant passage among those found.
     """
-    from scipy.optimize import minimize  # pyright: ignore[reportUnknownVariableType]
+    from scipy import optimize
+
+    minimize: Any = cast(Any, optimize).minimize
 
     kept = [row for row, flags in enumerate(relevant) if flags.any()]
     if not kept:
@@ -142,5 +144,6 @@ def fit_ranker(
         value = -float(target @ np.log(np.maximum(chances, 1e-12))) + ridge * float(theta @ theta)
         return value, (each * chances - target) @ table + 2 * ridge * theta
 
-    best: Any = minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 100})
-    return Ranker(tuple(retrievers), np.asarray(best.x, np.float64) / scale)
+    start = np.zeros(table.shape[1])
+    theta: Any = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
+    return Ranker(tuple(retrievers), np.asarray(theta, np.float64) / scale)
