@@ -44,7 +44,8 @@ return 0
 """
 
 # Slots: one hash a key, one field a worker: `held:turn:expiry`. A worker writes how many it holds in all, with a turn
-# that only grows, so that calls overtaking each other on two connections cannot leave an old number behind.
+# that only grows, so that calls overtaking each other on two connections cannot leave an old number behind. A worker
+# that holds none keeps its field, and with it its turn, until that expires.
 # KEYS: hash. ARGV: worker, held, turn, most (-1: no limit, only tell), milliseconds to live. Returns {granted, total}.
 HOLD = """
 local time = redis.call('TIME')
@@ -61,11 +62,8 @@ for i = 1, #all, 2 do
 end
 if most >= 0 and total > most then return {0, total} end
 if turn > last then
-  if held == 0 then redis.call('HDEL', KEYS[1], worker)
-  else
-    redis.call('HSET', KEYS[1], worker, string.format('%d:%d:%.0f', held, turn, now + ttl))
-    if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) end
-  end
+  redis.call('HSET', KEYS[1], worker, string.format('%d:%d:%.0f', held, turn, now + ttl))
+  if redis.call('PTTL', KEYS[1]) < ttl then redis.call('PEXPIRE', KEYS[1], ttl) end
 end
 return {1, total}
 """
@@ -120,12 +118,15 @@ class RedisStore:
         if self._heart is None:
             self._heart = asyncio.create_task(self._beat(), name="slots-heartbeat")
         granted = False
+        turn = self._turn + 1
         try:
             reply = await self._tell(key, held, ttl_s, most)
             granted = reply is None or bool(reply[0])
         finally:
             if not granted:
                 self._drop(key)
+        if not granted and self._turn > turn:  # a call beside this one has counted it, and may have said so
+            await self._tell(key, self._held.get(key, (0, ttl_s))[0], ttl_s)
         return granted
 
     async def leave(self, key: str) -> None:

@@ -12,12 +12,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from time import perf_counter
+from typing import Any, cast
 
 import pytest
+from redis.asyncio import Redis
 
 from experts.errors import Limited
 from router.ledger import Ledger
-from router.store.redis import CALL_S, RedisStore
+from router.store.redis import CALL_S, HOLD, RedisStore
 
 pytestmark = [pytest.mark.redis, pytest.mark.integration]
 
@@ -117,6 +119,25 @@ async def test_many_calls_on_two_gateways_leave_nothing_behind(stores: Make):
     await asyncio.gather(*(call(pair[i % 2]) for i in range(400)))
     assert 1 <= most_seen <= 5
     assert await pair[0].count("k") == 0
+
+
+async def test_an_old_number_that_arrives_late_is_not_believed(server: Server):
+    client: Any = cast(Any, Redis).from_url(server.url)
+    hold: Callable[..., Awaitable[list[int]]] = client.register_script(HOLD)
+    entered, left, asked = ["one", 1, 1, 5, 30_000], ["one", 0, 2, -1, 30_000], ["two", 0, 1, -1, 30_000]
+    for said in (entered, left, entered[:3] + left[3:]):  # what was said when entering comes again, on a slower line
+        await hold(keys=["k"], args=said)
+    assert await hold(keys=["k"], args=asked) == [1, 0]
+    await client.aclose()
+
+
+async def test_who_was_refused_is_not_counted_for_what_a_call_beside_it_said(stores: Make):
+    store, other = stores(), stores()
+    assert await other.enter("k", most=3, ttl_s=30)
+    assert await other.enter("k", most=3, ttl_s=30)
+    assert await store.enter("k", most=3, ttl_s=30)
+    refused, _ = await asyncio.gather(store.enter("k", most=3, ttl_s=30), store.leave("k"))
+    assert await other.count("k") == (3 if refused else 2)
 
 
 async def test_a_cancelled_entrant_leaks_no_slot(stores: Make):
