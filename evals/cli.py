@@ -25,6 +25,7 @@ from evals.cli_options import (
     Threads,
     bars,
     complaints,
+    names_in,
     splits_of,
 )
 from evals.retrieval import cli as retrieval_cli
@@ -96,25 +97,31 @@ def import_(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file or folder of published outcomes.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where outcomes.jsonl.gz and models.json go.")],
     shape: Shape = "auto",
+    experts: Annotated[
+        str, typer.Option("--experts", metavar="A,B,…", help="Only these experts; default: every one that is found.")
+    ] = "",
 ) -> None:
     """Convert published outcomes to the project's format: RouterBench, LLMRouter, RouteLLM, MMLU-Pro, CSV, Parquet.
 
-    Rows that are no outcomes are counted and named; the exit status is 1 where there are any.
+    Every row that is written has a split. Rows that are no outcomes are counted and named; the exit status is 1 where
+    there are any. In a table without columns score:NAME, every column of unknown name is taken for an expert.
 
     [bold]Examples[/]
 
       consilium eval import routerbench_0shot.parquet --out outcomes/
       consilium eval import eval_results/ --format mmlu-pro --out outcomes/
+      consilium eval import mine.csv --experts small,large --out outcomes/
     """
     with complaints():
         from evals.outcomes import assemble
         from evals.outcomes.formats import read
-        from evals.outcomes.formats.consilium import write
+        from evals.outcomes.formats.consilium import check_target, write
         from evals.report.console import problems
         from experts.errors import ConfigError
         from router.cli.output import no, screen
 
-        loaded = read(source, shape)
+        check_target(out, source)
+        loaded = read(source, shape, names_in(experts))
         if not loaded.rows:
             raise ConfigError(f"{source}: no outcomes in it" + (f"; first: {loaded.bad[0]}" if loaded.bad else ""))
         whole = assemble(out.name, loaded)
@@ -125,6 +132,8 @@ def import_(
             f"{path}: {len(whole):,} queries, {len(whole.cards)} experts, {len(set(whole.outcomes.tasks))} tasks; "
             + ", ".join(f"{split} {count:,}" for split, count in counts.items()), soft_wrap=True,
         )  # fmt: skip
+        for line in (f"experts: {', '.join(whole.outcomes.experts)}", *whole.notes):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         problems({"count": len(loaded.bad), "first": [str(each) for each in loaded.bad[:5]]}, console)
         if loaded.bad:
             raise no()

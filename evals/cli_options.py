@@ -31,11 +31,16 @@ Policy = Annotated[str | None, typer.Option("--policy", metavar="NAME[:K=V,…]"
 DEFAULT_MODEL, DEFAULT_RUNTIME = "all-MiniLM-L6-v2", "onnx-int8"
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Names separated by commas; of two that are equal, one."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def splits_of(text: str) -> tuple[str, ...]:
     """Names separated by commas. Raises ConfigError where there is none."""
     from experts.errors import ConfigError
 
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    found = names_in(text)
     if not found:
         raise ConfigError("splits: expected at least one name, got none")
     return found

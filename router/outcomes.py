@@ -2,6 +2,7 @@
 
 `outcomes.jsonl(.gz)`, one query a line:
 `{id, task, split, prompt, scores: {expert: 0..1}, tokens|response_chars|cost_usd|latency_ms: {expert: n}?, …}`.
+A row of a file that names no split is given one by a hash of its id, the same for whoever reads it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -167,7 +170,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[BadRow]]:
     rows: list[dict[str, Any]] = []
     bad: list[BadRow] = []
     first_seen: dict[str, int] = {}
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
             row = orjson.loads(line)
             check_row(row)
@@ -182,15 +185,21 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[BadRow]]:
     return rows, bad
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered lines that are not blank. Raises ConfigError where the compressed data end or break off early."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line
-        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
-            raise ConfigError(f"{path}: not a whole gzip file: {fault}") from fault
+    with whole_gzip(path), gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line
+
+
+@contextmanager
+def whole_gzip(path: Path) -> Iterator[None]:
+    """Raises ConfigError that names the file where what is read inside ends or breaks off early."""
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+        raise ConfigError(f"{path}: not a whole gzip file: {fault}") from fault
 
 
 def read_outcomes(path: Path) -> Outcomes:
@@ -202,7 +211,18 @@ def read_outcomes(path: Path) -> Outcomes:
     if bad:
         more = f" (and {len(bad) - 1} more such rows)" if len(bad) > 1 else ""
         raise ConfigError(f"{bad[0].source}:{bad[0].line}: not an outcome: {bad[0].message}{more}")
-    return rows_to_outcomes(rows)
+    return rows_to_outcomes(with_splits(rows))
+
+
+def with_splits(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, each with a split: those that name none are split 60/20/20 by a hash of their id."""
+    return [row if row.get("split") else {**row, "split": split_of(str(row["id"]))} for row in rows]
+
+
+def split_of(key: str) -> str:
+    """train, validation or test with shares 60, 20, 20; always the same for the same key."""
+    part = int.from_bytes(blake2b(key.encode(errors="surrogatepass"), digest_size=4).digest()) % 10
+    return "train" if part < 6 else "validation" if part < 8 else "test"
 
 
 MEASURES = ("tokens", "response_chars", "cost_usd", "latency_ms")
@@ -218,9 +238,16 @@ def check_row(row: Any) -> None:
             raise ValueError(f"{key}: missing")
     if not isinstance(cells["prompt"], str):
         raise ValueError(f"prompt: expected a text, got {type(cells['prompt']).__name__}")
-    for expert, score in _cells(cells, "scores").items():
+    if not (cells["prompt"].strip() or cells.get("digest")):
+        raise ValueError("prompt: expected a text, got an empty one")
+    if cells.get("split") is not None and not isinstance(cells["split"], str):
+        raise ValueError(f"split: expected a name, got {cells['split']!r}")
+    scores = _cells(cells, "scores")
+    for expert, score in scores.items():
         if score is not None and (not isinstance(score, int | float) or not 0 <= score <= 1):
             raise ValueError(f"scores.{expert}: expected a number from 0 to 1, got {score!r}")
+    if all(score is None for score in scores.values()):
+        raise ValueError("scores: no expert has one")
     for key in MEASURES:
         for expert, value in _cells(cells, key).items() if cells.get(key) is not None else ():
             if value is not None and (not isinstance(value, int | float) or not 0 <= value < float("inf")):

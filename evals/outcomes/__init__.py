@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +59,6 @@ def open_outcomes(path: Path, shape: str = "auto") -> OutcomeSet:
     Raises ConfigError where nothing can be read.
     """
     loaded = read(path, shape)
-    _set_aside_unscored(path, loaded)
     if not loaded.rows:
         why = f"; the first of {len(loaded.bad)} bad rows: {loaded.bad[0]}" if loaded.bad else ""
         raise ConfigError(f"{path}: no outcomes in it{why}")
@@ -70,22 +68,10 @@ def open_outcomes(path: Path, shape: str = "auto") -> OutcomeSet:
     return assemble(name, loaded)
 
 
-def _set_aside_unscored(path: Path, loaded: Loaded) -> None:
-    """Rows in which no expert has a score say nothing: they are named with the bad ones."""
-    for number, row in enumerate(loaded.rows, 1):
-        if all(score is None for score in row["scores"].values()):
-            loaded.refuse(path, number, f"id {row['id']!r}: no expert has a score")
-    loaded.rows[:] = [row for row in loaded.rows if any(score is not None for score in row["scores"].values())]
-
-
 def assemble(name: str, loaded: Loaded) -> OutcomeSet:
     """The table, its cards and its costs."""
-    notes: list[str] = []
-    unsplit = [row for row in loaded.rows if not row.get("split")]
-    if unsplit:
-        notes.append(f"{len(unsplit)} rows name no split and were split 60/20/20 by a hash of their id")
-    rows = [row if row.get("split") else {**row, "split": split_of(str(row["id"]))} for row in loaded.rows]
-    outcomes = rows_to_outcomes(rows)
+    notes = list(loaded.notes)
+    outcomes = rows_to_outcomes(loaded.rows)
     models = [loaded.models.get(expert, Model()) for expert in outcomes.experts]
     unit = _unit(outcomes, models)
     cards = tuple(_card(expert, model, unit) for expert, model in zip(outcomes.experts, models, strict=True))
@@ -93,12 +79,6 @@ def assemble(name: str, loaded: Loaded) -> OutcomeSet:
         without = ", ".join(name for name, model in zip(outcomes.experts, models, strict=True) if not model.price)
         notes.append(f"no cost in USD: no price is known for {without}")
     return OutcomeSet(name, outcomes, cards, _cost(outcomes, cards, unit), unit, tuple(loaded.bad), tuple(notes))
-
-
-def split_of(key: str) -> str:
-    """train, validation or test with shares 60, 20, 20; always the same for the same key."""
-    part = int.from_bytes(hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=4).digest()) % 10
-    return "train" if part < 6 else "validation" if part < 8 else "test"
 
 
 def _unit(outcomes: Outcomes, models: Sequence[Model]) -> CostUnit:

@@ -50,7 +50,7 @@ def test_import_names_bad_rows_and_says_no(tmp_path: Path) -> None:
     source.write_text("id,prompt,score:a,score:b\n1,hello,1,0\n2,hi,2,0\n")
     said = consilium("import", source, "--out", tmp_path / "out", status=1)
     assert "1 queries, 2 experts" in said
-    assert "mine.csv:2: scores.a: expected a number from 0 to 1, got 2.0" in said.replace("\n", "")
+    assert "mine.csv:3: score:a: expected a number from 0 to 1, got 2.0" in said.replace("\n", "")
     assert (tmp_path / "out" / "outcomes.jsonl.gz").exists()
 
 

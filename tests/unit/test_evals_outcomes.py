@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from typer.testing import CliRunner
 
-from evals.outcomes import OutcomeSet, assemble, open_outcomes, split_of
+from evals.cli import app
+from evals.outcomes import OutcomeSet, assemble, open_outcomes
 from evals.outcomes.formats import names, read
 from evals.outcomes.formats.consilium import write
 from evals.outcomes.loaded import read_models
 from experts.errors import ConfigError
+from router.outcomes import read_outcomes, split_of
 from tests.evals_world import write_world
 
 
@@ -75,7 +79,7 @@ def test_bad_rows_are_counted_and_named(tmp_path: Path) -> None:
     said = "\n".join(str(each) for each in found.bad)
     for part in (":2: ", ":3: expected an object", ":4: scores: missing",
                  ":5: scores.a: expected a number from 0 to 1, got 2", ":6: prompt: expected a text",
-                 "id '6': no expert has a score", ":8: id '1': already on line 1",
+                 ":7: scores: no expert has one", ":8: id '1': already on line 1",
                  ":9: tokens.a: expected a number from 0 up"):  # fmt: skip
         assert part in said
 
@@ -98,6 +102,7 @@ def test_rows_without_a_split_are_split_the_same_way_every_time(tmp_path: Path) 
     assert counts["test"] == pytest.approx(100, abs=30)
     assert found.outcomes.splits == tuple(split_of(f"q{i}") for i in range(500))
     assert "500 rows name no split" in found.notes[0]
+    assert read_outcomes(tmp_path).splits == found.outcomes.splits, "a fit holds back what an evaluation tests on"
     with pytest.raises(ConfigError, match="no rows of split holdout; the splits are test, train, validation"):
         found.of_split("holdout")
 
@@ -106,6 +111,19 @@ def test_wrong_models_are_named_with_their_key(tmp_path: Path) -> None:
     (tmp_path / "models.json").write_bytes(b'{"a": {"usd_per_million": {"input": -1, "output": 1}}}')
     with pytest.raises(ConfigError, match=r"a\.usd_per_million\.input: .*got -1"):
         read_models(tmp_path / "models.json")
+    for entry, said in (
+        ('{"parms_b": 7}', "a.parms_b: no such key; known are usd_per_million, params_b, description, skills"),
+        ('{"usd_per_million": {"in": 1, "input": 1, "output": 1}}',
+         "a.usd_per_million.in: no such key; known are input, output"),
+    ):  # fmt: skip
+        (tmp_path / "models.json").write_text(f'{{"a": {entry}}}')
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            read_models(tmp_path / "models.json")
+
+
+def test_models_of_whom_there_are_no_outcomes_are_a_note(tmp_path: Path) -> None:
+    found = open_outcomes(write_world(tmp_path, rows(), {name: {"params_b": 7} for name in ("a", "b", "bee")}))
+    assert found.notes == ("prices or sizes are given for bee, but no outcomes",)
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -129,7 +147,7 @@ def test_a_wide_table_with_named_columns(tmp_path: Path) -> None:
     assert scores_of(found, "x") == {"a": 1.0, "b": 0.5}
     assert scores_of(found, "y") == {"b": 1.0}
     assert found.outcomes.tokens[0, 0] == 12
-    assert str(found.bad[0]).endswith("mine.csv:3: score:a: expected a number, true or false, got 'high'")
+    assert str(found.bad[0]).endswith("mine.csv:4: score:a: expected a number, true or false, got 'high'")
 
 
 def test_a_wide_table_of_nothing_but_experts(tmp_path: Path) -> None:
@@ -152,6 +170,142 @@ def test_a_long_table(tmp_path: Path) -> None:
 def test_a_table_without_texts_says_what_it_wants(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected a column of texts \(prompt, query, question, text\), found a, b"):
         open_outcomes(table(tmp_path / "mine.csv", ["a", "b"], ["1", "2"]))
+
+
+def test_a_row_is_named_by_the_line_of_the_file_on_which_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "wrong.csv").write_text('prompt,score:a\n"two\nlines",1\n\nhi,7\n"more\nlines",x\nbye,0\n')
+    found = open_outcomes(tmp_path / "wrong.csv")
+    assert found.outcomes.texts == ("two\nlines", "bye")
+    assert [each.line for each in found.bad] == [5, 6]
+    (tmp_path / "long.csv").write_text("query,model,score\nhi,a,1\nhi,b,0\n,a,1\nbye,a,2\n")
+    assert [str(each).split("long.csv:")[1] for each in open_outcomes(tmp_path / "long.csv").bad] == [
+        "5: score: expected an expert's score from 0 to 1, got 'a': '2'",
+        "4: prompt: expected a text, got an empty one",
+    ]
+
+
+def test_ragged_rows_empty_prompts_and_rows_without_scores_are_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,score:a,score:b\none,1,0\ntwo,1\nthree,1,0,1\n ,1,1\nfive,,\n")
+    found = open_outcomes(tmp_path / "mine.csv")
+    assert found.outcomes.texts == ("one",)
+    assert [(each.line, each.message) for each in found.bad] == [
+        (3, "expected 3 cells, one a column, got 2"), (4, "expected 3 cells, one a column, got 4"),
+        (5, "prompt: expected a text, got an empty one"), (6, "scores: no expert has one"),
+    ]  # fmt: skip
+
+
+def test_a_quote_that_is_never_closed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text('prompt,score:a\none,1\n"two,1\nthree,0\n')
+    found = open_outcomes(tmp_path / "mine.csv")
+    assert found.outcomes.texts == ("one",)
+    assert "mine.csv:3: a quote is opened in this row and never closed" in str(found.bad[0])
+
+
+def test_tables_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.csv"
+    for before in (b"", b"plain,1\n" * 5000):
+        latin.write_bytes(b"prompt,score:a\n" + before + "caf\u00e9,1\n".encode("latin-1"))
+        line = 2 + before.count(b"\n")
+        with pytest.raises(ConfigError, match=rf"latin\.csv:{line}: expected UTF-8, got the byte 0xe9; convert"):
+            open_outcomes(latin)
+    with pytest.raises(ConfigError, match="more than one column is called 'score:a'"):
+        open_outcomes(table(tmp_path / "twice.csv", ["prompt", "score:a", "score:a"], ["x", "1", "0"]))
+    pytest.importorskip("pyarrow")
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ConfigError, match=r"cut\.parquet: not a whole Parquet file"):
+        open_outcomes(tmp_path / "cut.parquet")
+
+
+@pytest.mark.parametrize("name", ["mine.jsonl.gz", "outcomes.jsonl.gz", "my_routing_data.jsonl.gz", "mine.csv.gz"])
+@pytest.mark.parametrize("kept", [5, 15, 40])
+def test_compressed_files_cut_early_say_so(tmp_path: Path, name: str, kept: int) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(orjson.dumps(rows()[0]))[:kept])
+    with pytest.raises(ConfigError, match=f"{name}: not a whole gzip file"):
+        open_outcomes(tmp_path / name)
+
+
+def test_columns_taken_for_experts_are_said_and_can_be_named(tmp_path: Path) -> None:
+    path = table(tmp_path / "mine.csv", ["", "question", "difficulty", "a", "b", "remark"],
+                 ["0", "one", "3", "1", "0", "-"], ["1", "two", "1", "0", "1", "-"])  # fmt: skip
+    with pytest.raises(ConfigError, match=r"no outcomes in it; the first of 2 .*name those that are by --experts"):
+        open_outcomes(path)
+    found = read(path, experts=("b", "a"))
+    assert (found.experts, found.bad, len(found.rows)) == (("a", "b"), [], 2)
+    with pytest.raises(ConfigError, match="no column of scores for c; there are difficulty, a, b, remark"):
+        read(path, experts=("c",))
+    guessed = open_outcomes(table(tmp_path / "two.csv", ["question", "a", "rank"], ["one", "1", "0.5"]))
+    assert guessed.notes[0].startswith("no column is called score:NAME, so all these were taken for experts: a, rank;")
+
+
+def test_of_every_shape_only_the_named_experts_can_be_kept(tmp_path: Path) -> None:
+    folder = write_world(tmp_path / "mine", rows(tokens={"a": 5, "b": 6}), {"a": {"params_b": 7}, "b": {"params_b": 8}})
+    found = read(folder, experts=("b",))
+    assert [(row["id"], row["scores"], row["tokens"]) for row in found.rows] == [("1", {"b": 0.5}, {"b": 6})]
+    assert found.notes == ["1 queries have no score of b"]
+    with pytest.raises(ConfigError, match="no outcome is of c; there are outcomes of a, b"):
+        read(folder, experts=("a", "c"))
+
+
+def imported(*arguments: str | Path, status: int = 0) -> str:
+    done = CliRunner().invoke(app, ["import", *map(str, arguments)], env={"COLUMNS": "200"})
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+def test_what_an_import_announces_is_what_it_writes(tmp_path: Path) -> None:
+    source = table(tmp_path / "mine.csv", ["id", "prompt", "score:a", "score:b"],
+                   *([f"q{i}", f"text {i}", "1", "0"] for i in range(60)))  # fmt: skip
+    said = imported(source, "--out", tmp_path / "out")
+    written = read(tmp_path / "out")
+    splits = [row["split"] for row in written.rows]
+    lines = gzip.decompress((tmp_path / "out" / "outcomes.jsonl.gz").read_bytes()).splitlines()
+    assert [orjson.loads(line)["split"] for line in lines] == splits
+    for split in ("train", "validation", "test"):
+        assert f"{split} {splits.count(split)}" in said
+    fitted, judged = read_outcomes(tmp_path / "out"), open_outcomes(source).of_split("test")
+    assert set(fitted.of_split("test").ids) == set(judged.outcomes.ids)
+    assert "experts: a, b" in said
+    assert "60 rows name no split" in said
+    assert "experts: b\n" in imported(source, "--experts", "b", "--out", tmp_path / "out")
+
+
+def test_an_import_replaces_or_hides_nothing_that_it_did_not_write(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "outcomes.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows())))
+    other = table(tmp_path / "other.csv", ["prompt", "score:a"], ["x", "1"])
+    assert "what is imported from here would be replaced" in imported(folder, "--out", folder, status=2)
+    assert "would hide it" in imported(other, "--out", folder, status=2)
+    assert "would hide it" in imported(folder / "outcomes.jsonl", "--out", folder, status=2)
+    assert [path.name for path in folder.iterdir()] == ["outcomes.jsonl"]
+    out = tmp_path / "out"
+    imported(folder, "--out", out)
+    assert "would be replaced" in imported(out / "outcomes.jsonl.gz", "--out", out, status=2)
+    assert "found a file" in imported(folder, "--out", other, status=2)
+    (out / "models.json").write_text('{"a": {"params_b": 7}}')
+    imported(other, "--out", out)
+    assert read_models(out / "models.json")["a"].params_b == 7
+
+
+def test_the_examples_in_the_docs_are_read_as_they_stand(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    blocks = dict(re.findall(r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)```", text, re.MULTILINE | re.DOTALL))
+    assert set(blocks) == {"outcomes.jsonl", "models.json", "wide.csv", "long.csv"}
+    for name, block in blocks.items():
+        (tmp_path / name).write_text(block)
+    sets = [open_outcomes(path) for path in (tmp_path, tmp_path / "wide.csv", tmp_path / "long.csv")]
+    for found in sets:
+        assert (found.bad, found.cost_unit) == ((), "usd")
+        assert not [note for note in found.notes if "split" not in note]
+        assert set(found.outcomes.experts) == {"small", "large"}
+        assert [scores_of(found, key) for key in ("m1", "c1")] == [{"small": 0.0, "large": 1.0}, {"small": 1.0}]
+        assert found.outcomes.tokens[0].tolist() == [12, 48]
+    arrow, parquet = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.read_csv(tmp_path / "wide.csv"), tmp_path / "wide.parquet")
+    again = open_outcomes(tmp_path / "wide.parquet").outcomes
+    assert (again.ids, again.splits, again.texts) == (
+        sets[1].outcomes.ids, sets[1].outcomes.splits, sets[1].outcomes.texts,
+    )  # fmt: skip
 
 
 def routerbench(write: Callable[[list[dict[str, Any]]], Path]) -> OutcomeSet:
@@ -227,7 +381,7 @@ def test_routellm_responses(tmp_path: Path) -> None:
     row, strong = found.outcomes.ids.index("gsm8k_responses/0"), found.outcomes.experts.index("gpt-4-1106-preview")
     assert found.cost[row, strong] == pytest.approx((0.75 * 10 + 100 * 30) / 1e6)
     assert str(found.bad[0]).endswith(
-        "mmlu_anatomy.csv:2: gpt-4-1106-preview: expected a number, true or false, got 'maybe'"
+        "mmlu_anatomy.csv:4: gpt-4-1106-preview: expected a number, true or false, got 'maybe'"
     )
 
 

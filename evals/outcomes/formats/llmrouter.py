@@ -8,7 +8,7 @@ as "7B"; `input_price`, `output_price` per million tokens) gives prices. Of a fo
 
 from __future__ import annotations
 
-import gzip
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ import orjson
 from evals.outcomes.formats.consilium import first_line
 from evals.outcomes.loaded import Loaded, Model, Prices, Row
 from experts.errors import ConfigError
-from router.outcomes import BadRow
+from router.outcomes import numbered_lines
 
 ENDINGS = (".jsonl", ".jsonl.gz")
 
@@ -30,27 +30,25 @@ def recognises(path: Path) -> bool:
     return False
 
 
-def read(path: Path) -> Loaded:
+def read(path: Path, experts: Sequence[str] = ()) -> Loaded:
     files = _files(path)
     if not files:
         raise ConfigError(f"{path}: expected LLMRouter's routing data (*routing*.jsonl), found none")
-    bad: list[BadRow] = []
+    loaded = Loaded(models=_models(files[0].parent))
     table: dict[tuple[str, str], Row] = {}
+    begun: list[tuple[Path, int]] = []
     for file in files:
         split = _split(file.name)
-        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    _take(table, orjson.loads(line), split)
-                except (ValueError, KeyError, TypeError) as fault:
-                    what = f"{fault.args[0]}: missing" if isinstance(fault, KeyError) else str(fault)
-                    bad.append(BadRow(str(file), number, what))
-    loaded = Loaded(bad=bad, models=_models(files[0].parent))
-    seen: dict[str, int] = {}
-    for number, row in enumerate(table.values(), 1):
-        loaded.keep(path, number, row, seen)
+        for number, line in numbered_lines(file):
+            try:
+                _take(table, orjson.loads(line), split)
+            except (ValueError, KeyError, TypeError) as fault:
+                what = f"{fault.args[0]}: missing" if isinstance(fault, KeyError) else str(fault)
+                loaded.refuse(file, number, what)
+            if len(table) > len(begun):
+                begun.append((file, number))
+    for (file, number), row in zip(begun, table.values(), strict=True):
+        loaded.keep(file, number, row)
     return loaded
 
 

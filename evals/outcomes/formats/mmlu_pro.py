@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,8 +38,9 @@ def recognises(path: Path) -> bool:
     )
 
 
-def read(path: Path) -> Loaded:
+def read(path: Path, experts: Sequence[str] = ()) -> Loaded:
     table: dict[str, Row] = {}
+    begun: list[tuple[str, int]] = []
     loaded = Loaded(models=read_models((path if path.is_dir() else path.parent) / "models.json"))
     empty = True
     for source, expert, raw in _parts(path):
@@ -56,11 +58,12 @@ def read(path: Path) -> Loaded:
             except (KeyError, TypeError, ValueError) as fault:
                 what = f"{fault.args[0]}: missing" if isinstance(fault, KeyError) else str(fault)
                 loaded.refuse(source, number, what)
+            if len(table) > len(begun):
+                begun.append((source, number))
     if empty:
         raise ConfigError(f"{path}: expected MMLU-Pro's model_outputs_*.zip or MODEL/*_result.json, found none")
-    seen: dict[str, int] = {}
-    for number, row in enumerate(table.values(), 1):
-        loaded.keep(path, number, row, seen)
+    for (source, number), row in zip(begun, table.values(), strict=True):
+        loaded.keep(source, number, row)
     return loaded
 
 
@@ -99,8 +102,8 @@ def _parts(path: Path) -> Iterator[tuple[str, str, bytes]]:
                     for name in sorted(archive.namelist()):
                         if name.endswith(".json") and "__MACOSX" not in name:
                             yield f"{file}:{name}", _model(file.stem), archive.read(name)
-            except zipfile.BadZipFile as fault:
-                raise ConfigError(f"{file}: not a zip archive: {fault}") from fault
+            except (zipfile.BadZipFile, zlib.error, EOFError) as fault:
+                raise ConfigError(f"{file}: not a whole zip archive: {fault}") from fault
         elif file.name.startswith("model_outputs_") and file.suffix == ".json":
             yield str(file), _model(file.stem), file.read_bytes()
         elif file.name.endswith("_result.json"):

@@ -6,6 +6,7 @@ such files are read. The task is `mmlu` or `gsm8k`, the MMLU subject is kept as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +24,29 @@ def recognises(path: Path) -> bool:
     return bool(files) and header(files[0])[:1] == ("prompt",)
 
 
-def read(path: Path) -> Loaded:
+def read(path: Path, experts: Sequence[str] = ()) -> Loaded:
     files = _files(path)
     if not files:
         raise ConfigError(f"{path}: expected RouteLLM's mmlu_*.csv or gsm8k_responses.csv, found none")
-    loaded, seen = Loaded(), dict[str, int]()
-    position = 0
+    loaded = Loaded()
     for file in files:
-        columns = header(file)
-        experts = [name for name in columns[1:] if not name.endswith(RESPONSE)]
-        loaded.models |= {expert: _model(expert) for expert in experts}
-        for number, record in records(file):
-            position += 1
-            row = _row(file, number, record, experts)
+        there = [name for name in header(file)[1:] if not name.endswith(RESPONSE)]
+        read_of = [name for name in there if name in experts] if experts else there
+        loaded.models |= {expert: _model(expert) for expert in read_of}
+        for position, (line, record) in enumerate(records(file, loaded)):
+            row = _row(file, position, record, read_of)
             if isinstance(row, str):
-                loaded.refuse(file, number, row)
-                continue
-            known = len(loaded.bad)
-            loaded.keep(file, position, row, seen)
-            if len(loaded.bad) > known:
-                loaded.bad[-1] = loaded.bad[-1]._replace(line=number)
+                loaded.refuse(file, line, row)
+            else:
+                loaded.keep(file, line, row)
     own = read_models((path if path.is_dir() else path.parent) / "models.json")
     loaded.models |= own
     return loaded
 
 
-def _row(file: Path, number: int, record: dict[str, Any], experts: list[str]) -> Row | str:
+def _row(file: Path, position: int, record: dict[str, Any], experts: Sequence[str]) -> Row | str:
     task, _, subject = file.stem.partition("_")
-    row: Row = {"id": f"{file.stem}/{number - 1}", "task": task, "prompt": record.get("prompt"), "scores": {}}
+    row: Row = {"id": f"{file.stem}/{position}", "task": task, "prompt": record.get("prompt"), "scores": {}}
     if task == "mmlu":
         row["subtask"] = subject
     for expert in experts:

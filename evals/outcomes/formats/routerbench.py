@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,26 +44,25 @@ def recognises(path: Path) -> bool:
     return "eval_name" in columns and any(column.endswith(COST) for column in columns)
 
 
-def read(path: Path) -> Loaded:
-    loaded, seen = Loaded(), dict[str, int]()
-    experts: list[str] = []
-    for number, record in _records(path):
-        if not experts:
-            experts = [name for name in record if name not in OWN and not name.endswith((COST, RESPONSE))]
-            experts = [name for name in experts if name + COST in record] or experts
+def read(path: Path, experts: Sequence[str] = ()) -> Loaded:
+    loaded, named = Loaded(), list(experts)
+    for position, (line, record) in enumerate(_records(path, loaded), 1):
+        if not named:
+            named = [name for name in record if name not in OWN and not name.endswith((COST, RESPONSE))]
+            named = [name for name in named if name + COST in record] or named
         row: Row = {
-            "id": str(record.get("sample_id", number)), "task": str(record.get("eval_name") or ""),
+            "id": str(record.get("sample_id", position)), "task": str(record.get("eval_name") or ""),
             "prompt": _prompt(record.get("prompt")), "scores": {}, "cost_usd": {}, "response_chars": {},
         }  # fmt: skip
         if record.get("split"):
             row["split"] = str(record["split"])
         try:
-            for expert in experts:
+            for expert in named:
                 _cell(row, expert, record)
         except ValueError as fault:
-            loaded.refuse(path, number, str(fault))
+            loaded.refuse(path, line, str(fault))
             continue
-        loaded.keep(path, number, row, seen)
+        loaded.keep(path, line, row)
     return loaded
 
 
@@ -92,9 +91,9 @@ def _prompt(value: Any) -> Any:
     return value
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(path: Path, loaded: Loaded) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.suffix != ".pkl":
-        yield from records(path)
+        yield from records(path, loaded)
         return
     frame = _unpickle(path)
     names = [str(name) for name in frame.columns]
