@@ -33,7 +33,7 @@ def screen(*, errors: bool = False) -> Console:
 
     stream = sys.stderr if errors else sys.stdout
     piped = not stream.isatty() and "COLUMNS" not in os.environ
-    return Console(stderr=errors, highlight=False, width=PIPED if piped else None)
+    return Console(stderr=errors, highlight=False, emoji=False, width=PIPED if piped else None)
 
 
 def print_json(value: Any) -> None:

@@ -267,6 +267,8 @@ def test_what_an_import_announces_is_what_it_writes(tmp_path: Path) -> None:
     assert "experts: a, b" in said
     assert "60 rows name no split" in said
     assert "experts: b\n" in imported(source, "--experts", "b", "--out", tmp_path / "out")
+    wrong = table(tmp_path / "wrong.csv", ["prompt", "score:a"], ["x", "1"], ["y", "7"])
+    assert "wrong.csv:3: score:a: expected a number from 0 to 1" in imported(wrong, "--out", tmp_path / "b", status=1)
 
 
 def test_an_import_replaces_or_hides_nothing_that_it_did_not_write(tmp_path: Path) -> None:
