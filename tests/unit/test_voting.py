@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from router.voting import AGAIN, LEVEL, PRIOR, Floats, Ints, Kind, Voting, in_sequence, order, tally
-from router.voting_fit import at_most, alike, fit, fit_kind
+from router.voting_fit import alike, at_most, fit, fit_kind
 from router.worth import Composing, Scorer, of_cascade, of_council, of_vote, patterns
 
 NAMES = ("a", "b", "c")
