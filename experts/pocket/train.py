@@ -19,9 +19,8 @@ PLAN: dict[str, dict[str, float]] = {
     "geo": {"steps": 600, "batch": 96, "rate": 3e-3, "seed": 5, "rank": 64},
     "sql": {"steps": 900, "batch": 40, "rate": 3e-3, "seed": 6, "rank": 64},
     "plan": {"steps": 2500, "batch": 64, "rate": 3e-3, "seed": 7, "rank": 64},
-    "plan-on": {"steps": 320, "batch": 32, "rate": 1.5e-3, "seed": 8, "rank": 64},
 }
-"""Steps, examples a step, peak learning rate, seed and LoRA rank of each run; `NAME-on` goes on from what NAME left."""
+"""Steps, examples a step, peak learning rate, seed and LoRA rank of each run."""
 
 
 def parser() -> argparse.ArgumentParser:

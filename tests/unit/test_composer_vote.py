@@ -28,8 +28,9 @@ async def voted(
 ) -> tuple[Any, Room]:  # fmt: skip
     composer = open_composer("vote", options)
     more: dict[str, Any] = {} if composing is None else {"composing": composing}
-    where = room(scripts, plan=composer.seated(planned(list(scripts), "vote")), **more,
-                 **({"allowance": allowance} if allowance else {}))  # fmt: skip
+    if allowance is not None:
+        more["allowance"] = allowance
+    where = room(scripts, plan=composer.seated(planned(list(scripts), "vote")), **more)
     return await composer.compose(asked(question, stream=stream), where.voices, where.emit), where
 
 

@@ -5,8 +5,7 @@ from random import Random
 import pytest
 
 from experts.pocket import questions
-from experts.pocket.compound import NOVEL, compounds
-from experts.pocket.lessons import WHOLE, lesson
+from experts.pocket.compound import NOVEL, WHOLE, compounds, lesson
 from experts.pocket.questions import final_answer
 from experts.pocket.vocabulary import CHARACTERS
 
