@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from experts.pocket import questions
 from experts.pocket.compound_words import BOTH, CLOCK, IT, NOUNS, THEN
+from experts.pocket.questions import Question
 from experts.pocket.skills import calc, geo, text, units
 from experts.pocket.skills.geo import Fact
 from experts.pocket.skills.phrasing import chosen, wrapped
@@ -303,3 +304,16 @@ def compounds(split: Split, n: int, seed: int = 0) -> list[Compound]:
         question = draw(split, rng, f"pocket-compound-{split}-{seed}-{len(asked)}")
         asked.setdefault(question.prompt, question)
     return list(asked.values())
+
+
+def part_questions(split: Split, n: int, seed: int = 0) -> list[Question]:
+    """The parts as a plan poses them, results filled in: n of each skill that has any, no prompt twice."""
+    rng = Random(f"parts {split} {seed}")
+    found: dict[str, dict[str, Question]] = {skill: {} for skill in sorted(set(_SKILL.values()))}
+    while any(len(asked) < n for asked in found.values()):
+        for one in draw(split, rng).parts:
+            asked = found[one.skill]
+            if len(asked) < n and one.prompt not in asked:
+                name = f"pocket-part-{one.skill}-{split}-{seed}-{len(asked)}"
+                asked[one.prompt] = Question(name, one.skill, one.prompt, one.answer, one.worked, split)
+    return [question for asked in found.values() for question in asked.values()]

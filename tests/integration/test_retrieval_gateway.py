@@ -123,6 +123,23 @@ async def test_route_explains_the_retrieval_without_asking(start: Start, tmp_pat
     assert tokens["never"] < tokens["gate"] == tokens["always"]
 
 
+@pytest.mark.parametrize("price", [0.001, 50.0])
+async def test_worth_weighs_passages_by_what_was_measured(start: Start, tmp_path: Path, price: float) -> None:
+    rows = [{"query": f"What is the capital of {c}?", "without": 0.2, "with": 0.9} for c in ("Fiji", "Peru", "Chad")]
+    (tmp_path / "gate.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    text = written(tmp_path, gate="auto").replace(
+        "experts: [echo]", f"experts: '*'\npolicy: {{name: worth, price: {price}}}"
+    )
+    text = text.replace("gate: auto", f"gate: auto, outcomes: {tmp_path / 'gate.jsonl'}")
+    other = "kind: expert\nname: other\nprovider: scripted\nprice: {input: 1, output: 2}\n---\n"
+    served = await start(other + text.replace("provider: scripted", "provider: scripted\nprice: {input: 1, output: 2}"))
+    told = await (await served.post(f"{served.url}/v1/route", json={"query": "What is the capital of Norway?"})).json()
+    (option,) = [one for one in told["alternatives"] if one["composer"] == "retrieve"]
+    assert option["gain"] > 0.1
+    assert told["retrieval"]["retrieve"] is (price < 1) is (option["worth"] > 0)
+    assert told["retrieval"]["reason"] == told["reason"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "param"),
     [
