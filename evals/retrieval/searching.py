@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.retrieval.data import Domain, Judged
-from evals.retrieval.embedded import embed
+from experts.retrieval.embedded import embed
 from evals.retrieval.words import Bm25
 from experts.protocols import Encoder, Vectors
 from router.retrieval.corpora import Pilots, pilots_of

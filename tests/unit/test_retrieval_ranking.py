@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from evals.retrieval.data import read_domains
-from evals.retrieval.embedded import embed
+from experts.retrieval.embedded import embed
 from evals.retrieval.searching import search_all
 from evals.retrieval.systems import rows
 from evals.retrieval.table import page
