@@ -87,8 +87,9 @@ def _searched(folder: Path, asked: np.ndarray) -> dict[str, object]:
     exact = _exact(corpus, asked)
     files = {file.name.rpartition(".")[2]: file.stat().st_size for file in folder.iterdir()}
     corpus.close()
+    right = [len(mine & true) / K for mine, true in zip(found, exact, strict=True)]
     return {
-        "recall_at_10": round(float(np.mean([len(mine & true) / K for mine, true in zip(found, exact, strict=True)])), 4),
+        "recall_at_10": round(float(np.mean(right)), 4),
         "p50_ms": round(float(np.median(spent)), 2), "p95_ms": round(float(np.quantile(spent, 0.95)), 2),
         "search_memory_mb": round(memory, 1), "index_file_mb": round(files.get("faiss", 0) / 2**20, 1),
         "corpus_file_mb": round(files["sqlite"] / 2**20, 1),

@@ -49,8 +49,8 @@ def retrieval(
     with complaints():
         from evals.report import write_json, write_text
         from evals.retrieval.data import read_domains
-        from evals.retrieval.searching import search_all
         from evals.retrieval.scores import Scores
+        from evals.retrieval.searching import search_all
         from evals.retrieval.systems import figures, rows
         from evals.retrieval.table import page, table
         from experts.retrieval.encoders import open_encoder

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.retrieval.data import Domain, Judged
-from experts.retrieval.embedded import embed
 from evals.retrieval.words import Bm25
 from experts.protocols import Encoder, Vectors
+from experts.retrieval.embedded import embed
 from router.retrieval.corpora import Pilots, pilots_of
 from router.retrieval.ranking import Found
 

@@ -45,9 +45,10 @@ def judged(world: World, queries: Sequence[Asked], by: Score, told: bool = False
 def fitted(queries: Sequence[Asked]) -> Ranker:
     """The router's weights from judged queries; domains count by the root of how many queries they have."""
     counts = np.bincount([asked.domain for asked in queries])
-    columns = queries[0].found.scores.shape[1]
+    more = queries[0].found.scores.shape[1] - len(RETRIEVERS)
+    names = (*RETRIEVERS, *(f"adapted {number}" for number in range(1, 1 + more)))
     return fit_ranker(
-        (*RETRIEVERS, *(f"adapted {number}" for number in range(1, 1 + columns - len(RETRIEVERS)))), [asked.found for asked in queries], [asked.relevant for asked in queries],
+        names, [asked.found for asked in queries], [asked.relevant for asked in queries],
         np.array([counts[asked.domain] ** -0.5 for asked in queries]),
     )  # fmt: skip
 
@@ -150,7 +151,15 @@ def mean(queries: Sequence[Asked], values: Floats) -> float:
 
 
 def figures(
-    world: World, system: str, found: Scores, ms: float, searched: float = 1.0, *, resamples: int, seed: int, **more: Any
+    world: World,
+    system: str,
+    found: Scores,
+    ms: float,
+    searched: float = 1.0,
+    *,
+    resamples: int,
+    seed: int,
+    **more: Any,
 ) -> dict[str, Any]:
     """One row."""
     columns = [_by_domain(world.test, values) for values in found]

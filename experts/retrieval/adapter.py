@@ -60,7 +60,9 @@ class Adapter:
 
     def scaled(self, strength: float) -> Adapter:
         """The same map, so many times as strong; 0 changes no query."""
-        return Adapter(self.id, self.encoder, self.down, np.float32(strength) * self.up, np.float32(strength) * self.bias)
+        return Adapter(
+            self.id, self.encoder, self.down, np.float32(strength) * self.up, np.float32(strength) * self.bias
+        )
 
     def save(self, folder: Path, notes: Mapping[str, Any] | None = None) -> None:
         """`notes` are kept in the manifest, which is replaced last: a kill leaves the old adapter or the new one."""
@@ -109,4 +111,6 @@ def _numbers(path: Path) -> list[Floats]:
         held = load(path.read_bytes())
         return [np.asarray(held[part], np.float32) for part in PARTS]
     except (OSError, SafetensorError, KeyError) as fault:
-        raise ConfigError(f"{path}: expected an adapter's numbers, cannot be read: {fault!r}; train it again") from fault
+        raise ConfigError(
+            f"{path}: expected an adapter's numbers, cannot be read: {fault!r}; train it again"
+        ) from fault

@@ -41,14 +41,14 @@ from experts.retrieval.adapter import Adapter
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 HELD = 0.2
 MARGIN = 0.95
-"""A hard negative is at most this share as near as the query's farthest relevant passage that it is compared with."""
+"""A hard negative is at most this share as near to the query as its nearest relevant passage."""
 STATE = "map.pt"
 DEPTH = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What fixes a run. `hard`: negatives mined for each pair; `held`: the share of queries that choose the strength."""
+    """What fixes a run. `hard`: negatives mined for a pair; `held`: the share of queries that choose the strength."""
 
     rank: int = 64
     epochs: float = 8.0
@@ -141,7 +141,7 @@ def train(
     known = Known(table)
     model = SentenceTransformer(modules=[Router.for_query_document([known, learned], [known])], device="cpu")
     rows = examples(lesson, taught, recipe.hard)
-    sides = {column: "document" for column in rows} | {"anchor": "query"}
+    sides = dict.fromkeys(rows, "document") | {"anchor": "query"}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(work), num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch,
         learning_rate=recipe.rate, warmup_steps=0.1, lr_scheduler_type="cosine", weight_decay=0.0, seed=recipe.seed,

@@ -1,6 +1,6 @@
 """What a retriever found, put into a better order by something that reads query and passage together.
 
-A reranker that is down, slow or not understood costs the better order, never the passages: they come as they were found.
+A reranker that is down, slow or not understood costs the better order, never the passages, which come as found.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Reranked:
 
 
 class ByExpert:
-    """An LLM expert reads all passages at once and says their numbers (RankGPT, arXiv 2304.09542): one call a search."""
+    """An LLM expert that reads all passages at once and says their numbers (RankGPT, arXiv 2304.09542)."""
 
     def __init__(self, expert: Expert) -> None:
         self.expert = expert

@@ -23,7 +23,9 @@ def train(
     data: Annotated[
         list[Path], typer.Argument(metavar="DATA…", help="JSON lines of pairs, or BEIR folders; several are one.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Gets the adapter; its name is the folder's.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Gets the adapter; its name is the folder's.")
+    ],
     index: Annotated[
         Path | None,
         typer.Option("--index", metavar="INDEX", help="The index to be searched: its encoder is the adapter's."),

