@@ -64,7 +64,7 @@ def with_adapters(
     for fold in range(FOLDS):
         others = [asked for asked, mine in zip(world.training, folds, strict=True) if mine != fold]
         unseen = trained(world, others, seed, step)
-        for place in np.flatnonzero(folds == fold):
+        for place in np.flatnonzero(folds == fold).tolist():
             told[place] = unseen.columns(world, world.training[place])
     step("choosing adapters")
     figures: dict[str, float] = {}
@@ -73,7 +73,7 @@ def with_adapters(
         scores = np.zeros(len(queries))
         for fold in range(FOLDS):
             ranker = fitted([asked for asked, mine in zip(queries, folds, strict=True) if mine != fold])
-            rest = np.flatnonzero(folds == fold)
+            rest: list[int] = np.flatnonzero(folds == fold).tolist()
             scores[rest] = judged(world, [queries[place] for place in rest], ranker.scores).ndcg10
         figures[_said(choice)] = mean(queries, scores)
     chosen = max(CHOICES, key=lambda choice: figures[_said(choice)])
