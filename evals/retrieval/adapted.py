@@ -64,7 +64,8 @@ def with_adapters(
     for fold in range(FOLDS):
         others = [asked for asked, mine in zip(world.training, folds, strict=True) if mine != fold]
         unseen = trained(world, others, seed, step)
-        for place in np.flatnonzero(folds == fold).tolist():
+        held: list[int] = np.flatnonzero(folds == fold).tolist()
+        for place in held:
             told[place] = unseen.columns(world, world.training[place])
     step("choosing adapters")
     figures: dict[str, float] = {}
