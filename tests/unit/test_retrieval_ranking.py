@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
 from evals.retrieval.data import read_domains
-from evals.retrieval.scores import Scores
 from evals.retrieval.searching import World, search_all
-from evals.retrieval.systems import figures, rows
+from evals.retrieval.systems import rows
 from evals.retrieval.table import page
 from evals.retrieval.words import Bm25, words
 from experts.errors import ConfigError
@@ -127,25 +125,3 @@ def test_every_system_is_measured_on_the_test_queries(tmp_path: Path, monkeypatc
     assert found["routed, half searched"]["searched_share"] <= 0.5
     assert found["routed, without metals"]["datasets"]["metals"]["ndcg10"] == 0
     assert "animals" in page({"rows": list(found.values()), "test": 40, "documents": 80, "encoder": "x"})
-
-
-@pytest.mark.slow
-def test_adapters_join_the_router_by_training_queries_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("sentence_transformers")
-    from evals.retrieval.adapted import with_adapters
-
-    monkeypatch.setenv("CONSILIUM_CACHE", str(tmp_path / "cache"))
-    world = small_world(tmp_path)
-
-    def row(system: str, found: Scores) -> dict[str, Any]:
-        return figures(world, system, found, 1.0, resamples=100, seed=0)
-
-    wider, more, choice = with_adapters(world, row, 0, lambda step: None)
-    assert {each["system"] for each in more} == {
-        "dense, one adapter", "dense, adapter of each corpus", "dense, told the adapter",
-    }  # fmt: skip
-    assert len(choice) == 4
-    joined = max(choice, key=lambda name: choice[name])
-    added = 0 if joined == "none" else 1 + joined.count(" and ")
-    assert all(asked.found.scores.shape[1] == 2 + added for asked in (*wider.training, *wider.test))
-    assert rows(world, resamples=100, seed=0, routed_on=wider)[0]["system"] == "dense"

@@ -14,6 +14,8 @@ pytest.importorskip("sentence_transformers")
 
 from experts.retrieval.adapting import Lesson, Recipe, examples, mined, reciprocal_rank, train
 
+pytestmark = pytest.mark.integration
+
 RECIPE = Recipe(rank=8, epochs=12, batch=32, rate=5e-3, hard=2, every=20)
 
 
