@@ -45,7 +45,8 @@ bench-compose: $(TEST_READY) ## what composers add to their experts' own time, a
 
 bench-fusion: $(TEST_READY) ## what fusing the pocket experts token by token is worth
 	$(BIN)/python bench/fusion.py --json bench/fusion.json $(ARGS)
-	$(BIN)/python bench/relay.py --json bench/fusion.json
+	$(BIN)/python bench/fused.py --json bench/fusion.json
+	$(BIN)/python bench/fused.py --json bench/fusion.json --only parity --dtype bfloat16
 
 bench-pipeline: $(TEST_READY) ## questions of two skills on the pocket experts, live
 	$(BIN)/python bench/pipeline.py --json bench/pipeline.json $(ARGS)

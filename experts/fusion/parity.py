@@ -95,8 +95,8 @@ def compare(reference: Reference, told: Told) -> Compared:
 
 
 def summary(found: Sequence[Compared]) -> dict[str, Any]:
-    """`prompts`, how many are `equal`, `ties` and `differ`; the largest `margin` of those that are not equal; the largest
-    log-probability difference; the share of tokens with the same speaker."""
+    """`prompts`, how many are `equal`, `ties` and `differ`; the largest `margin` of those that are not equal; the
+    largest difference of a log-probability; the share of tokens with the same speaker."""
     tokens = sum(one.tokens for one in found)
     return {
         "prompts": len(found), "equal": sum(one.equal for one in found), "ties": sum(one.tie for one in found),

@@ -96,8 +96,8 @@ class Marked:
         early = [{**first, "delta": {**delta, "content": one.text}, "logprobs": None, "finish_reason": None,
                   **({"token_ids": None} if "token_ids" in first else {})} for one in spoken[:-1]]  # fmt: skip
         delta["content"] = spoken[-1].text
-        return [*(Delta(_event({**chunk, "choices": [choice]}), (one,))
-                  for choice, one in zip(early, spoken, strict=False)), Delta(_event(chunk), (spoken[-1],))]  # fmt: skip
+        pieces = [*({**chunk, "choices": [choice]} for choice in early), chunk]
+        return [Delta(_event(piece), (one,)) for piece, one in zip(pieces, spoken, strict=True)]
 
     def _clean(self, choice: dict[str, Any]) -> list[Token]:
         """Take the marks out of a choice."""

@@ -125,8 +125,8 @@ async def test_every_character_has_a_speaker_however_the_text_is_cut(
         arrived += len(text)
         last = place == len(tokens) - 1
         until = len(whole) if last else data.draw(st.integers(sent, arrived))
-        choice = {"index": 0, "delta": {"content": whole[sent:until]}, "token_ids": [1],
-                  "logprobs": {"content": [entry(text, member, 1)]}, "finish_reason": "stop" if last else None}  # fmt: skip
+        choice = {"index": 0, "delta": {"content": whole[sent:until]}, "finish_reason": "stop" if last else None,
+                  "logprobs": {"content": [entry(text, member, 1)]}, "token_ids": [1]}  # fmt: skip
         events.append(b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n")
         sent = until
     spans = Spans()
