@@ -170,7 +170,7 @@ class FusedServer:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def fused_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FusedServer]:
-    """One vLLM for all tests of fusion. It cuts prompts into chunks of 32 tokens, and caches prefixes by 16."""
+    """One vLLM for all tests of fusion. It cuts prompts into chunks of 32 tokens, and caches prefixes by 32."""
     from experts.fleet.command import installed_engine
     from experts.fleet.fleet import Fleet
     from experts.fleet.placement import place
@@ -184,7 +184,7 @@ async def fused_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     folder = fused_checkpoint(logs)
     registry = load(pocket_folder() / "registry.yaml", environ={**os.environ, FUSED: str(folder), FUSED_URL: url})
     server = next(one for one in place(residences(registry, fused=True)) if one.model == str(folder))
-    more = ("--max-num-batched-tokens", "32", "--max-num-seqs", "16", "--block-size", "16",
+    more = ("--max-num-batched-tokens", "32", "--max-num-seqs", "16", "--block-size", "32",
             "--enable-prompt-tokens-details")  # fmt: skip
     server = replace(server, args=(*server.args, *more))
     async with Fleet([server_task(server, installed_engine(), logs)]) as fleet:

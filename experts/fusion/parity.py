@@ -74,8 +74,12 @@ def ask_all(
     url: str, model: str, prompts: Sequence[str], vocabulary: int, most: int, at_once: int, **more: Any
 ) -> list[Told]:
     """Every prompt's answer, `at_once` of them under way at a time."""
+
+    def one(prompt: str) -> Told:
+        return ask(url, model, prompt, vocabulary, most, **more)
+
     with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(lambda prompt: ask(url, model, prompt, vocabulary, most, **more), prompts))
+        return list(pool.map(one, prompts))
 
 
 def compare(reference: Reference, told: Told) -> Compared:

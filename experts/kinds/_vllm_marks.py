@@ -74,7 +74,8 @@ class Marked:
             heard = self._clean(choice)
             if choice.get("index", 0) == 0:
                 self._tokens.extend(heard)
-                spoken = self._said((choice.get("message") or {}).get("content") or "", ended=True)
+                message: dict[str, Any] = choice.get("message") or {}
+                spoken = self._said(message.get("content") or "", ended=True)
         if not self._keeps_ids:
             body.pop("prompt_token_ids", None)
         return replace(answer, body=orjson.dumps(body), spoken=tuple(spoken))
@@ -85,17 +86,16 @@ class Marked:
             heard = self._clean(choice)
             if choice.get("index", 0) == 0:
                 self._tokens.extend(heard)
-                text = (choice.get("delta") or {}).get("content") or ""
-                spoken = self._said(text, ended=choice.get("finish_reason") is not None)
+                delta: dict[str, Any] = choice.get("delta") or {}
+                spoken = self._said(delta.get("content") or "", ended=choice.get("finish_reason") is not None)
         if not self._keeps_ids:
             chunk.pop("prompt_token_ids", None)
         if len([one for one in spoken if one.text]) < 2:
             return [Delta(_event(chunk), tuple(spoken))]
         first = chunk["choices"][0]
-        delta: dict[str, Any] = first["delta"]
-        early = [{**first, "delta": {**delta, "content": one.text}, "logprobs": None, "finish_reason": None,
+        early = [{**first, "delta": {**first["delta"], "content": one.text}, "logprobs": None, "finish_reason": None,
                   **({"token_ids": None} if "token_ids" in first else {})} for one in spoken[:-1]]  # fmt: skip
-        delta["content"] = spoken[-1].text
+        first["delta"]["content"] = spoken[-1].text
         pieces = [*({**chunk, "choices": [choice]} for choice in early), chunk]
         return [Delta(_event(piece), (one,)) for piece, one in zip(pieces, spoken, strict=True)]
 
