@@ -46,7 +46,8 @@ bench-compose: $(TEST_READY) ## what composers add to their experts' own time, a
 
 bench-fusion: $(TEST_READY) ## what fusing the pocket experts token by token is worth
 	$(BIN)/python bench/fusion.py --json bench/fusion.json $(ARGS)
-	$(BIN)/python bench/relay.py --json bench/fusion.json
+	$(BIN)/python bench/fused.py --json bench/fusion.json
+	$(BIN)/python bench/fused.py --json bench/fusion.json --only parity --dtype bfloat16
 
 bench-index: $(TEST_READY) ## search among a million vectors: DATA=folder of BEIR folders, whose vectors are repeated
 	$(BIN)/python bench/index.py --data $(DATA) --json bench/index.json $(ARGS)

@@ -274,6 +274,31 @@ def lesson(rng: Random) -> tuple[str, str]:
     return prompt, plan
 
 
+def invented(rng: Random) -> tuple[str, str]:
+    """A training question whose fact is made up, and its worked answer: of most countries the name is, too.
+
+    Whoever learns from these what follows a fact learns no fact, and to leave facts to those who know them.
+    """
+    while True:
+        asked = draw("train", rng)
+        known = next((one for one in asked.parts if one.skill == "geo"), None)
+        found = _SUBJECT.search(known.posed) if known else None
+        if known is not None and found and asked.prompt.count(found[1]) == 1:
+            break
+    name = found[1] if rng.random() < 0.3 else _any_name(rng)
+    answer = _any_word(rng).capitalize()
+    answer = answer.lower() if known.answer.islower() else answer
+    prompt, worked = asked.prompt.replace(found[1], name), asked.worked
+    if asked.parts[-1].after:
+        operation = asked.combination.split(">")[1]
+        value = Spelling(operation, answer.lower())
+        posed = _SPELL[operation].format(value.word)
+        worked = f"{known.prompt}\n{known.worked}\n{posed}\n{value.worked}".replace(known.answer, answer)
+    else:
+        worked = worked.replace(known.answer, answer)
+    return prompt, worked.replace(found[1], name)
+
+
 _SUBJECT = re.compile(
     r"(?:the capital of|the capital|continent is|currency of|the word|letters does) (?:the )?(.+?)(?: in| have)?[?.]$"
 )
