@@ -3,6 +3,7 @@
 PYTHON   ?= python3
 PIP_ARGS ?=
 ONCE     ?=
+DATA     ?= ../shared/data/retrieval
 ARGS     ?=
 
 VENV   := .venv
@@ -14,7 +15,7 @@ SERVE_READY := $(VENV)/.serve-installed
 TEST_READY  := $(VENV)/.test-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench bench-compose bench-fusion bench-pipeline docs lock clean
+.PHONY: help install demo test lint bench bench-compose bench-fusion bench-index bench-pipeline docs lock clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +46,11 @@ bench-compose: $(TEST_READY) ## what composers add to their experts' own time, a
 
 bench-fusion: $(TEST_READY) ## what fusing the pocket experts token by token is worth
 	$(BIN)/python bench/fusion.py --json bench/fusion.json $(ARGS)
-	$(BIN)/python bench/relay.py --json bench/fusion.json
+	$(BIN)/python bench/fused.py --json bench/fusion.json
+	$(BIN)/python bench/fused.py --json bench/fusion.json --only parity --dtype bfloat16
+
+bench-index: $(TEST_READY) ## search among a million vectors: DATA=folder of BEIR folders, whose vectors are repeated
+	$(BIN)/python bench/index.py --data $(DATA) --json bench/index.json $(ARGS)
 
 bench-pipeline: $(TEST_READY) ## questions of two skills on the pocket experts, live
 	$(BIN)/python bench/pipeline.py --json bench/pipeline.json $(ARGS)

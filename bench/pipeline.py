@@ -1,11 +1,12 @@
 """Questions of two skills on the pocket experts, live on vLLM: `make bench-pipeline`.
 
-    python bench/pipeline.py [--n 200] [--few 60] [--url http://127.0.0.1:8100/v1] [--json bench/pipeline.json]
+    python bench/pipeline.py [--n 200] [--url http://127.0.0.1:8100/v1] [--json bench/pipeline.json]
 
 Held-out wordings, names and combinations (`experts.pocket.compound`), exact answers. Compared are the best single
 expert, query routing (what the route chooses, and an oracle that always chooses the best expert), `pipeline` and
-`council`; then k samples of the best expert against k experts, both by plurality. All experts answer greedily, so that
-query routing is read from the single experts' own answers. Without `--url` it starts the server.
+`council`; then k samples of the best expert against k experts, both by plurality: does it help that experts differ, or
+only that several answers are there? All experts answer greedily, so that query routing is read from the single
+experts' own answers. Without `--url` it starts the server. `novel`: combinations that the planner never saw.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from math import sqrt
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,7 @@ async def served(url: str | None) -> AsyncIterator[str]:
             yield own
 
 
-async def measured(url: str, n: int, few: int, told: Callable[[str, dict[str, Any]], None]) -> None:
+async def measured(url: str, n: int, told: Callable[[str, dict[str, Any]], None]) -> None:
     import orjson
 
     from experts.errors import ConsiliumError
@@ -93,15 +93,13 @@ async def measured(url: str, n: int, few: int, told: Callable[[str, dict[str, An
                     return f"error: {fault.message}", len(run.attempts)
             return final_answer(answer.text), len(run.attempts)
 
-        async def every(count: int, model: str, **more: Any) -> tuple[list[str], dict[str, Any]]:
-            started = perf_counter()
-            found = await asyncio.gather(*(one(model, row.prompt, more) for row in asked[:count]))
+        async def every(model: str, **more: Any) -> tuple[list[str], dict[str, Any]]:
+            found = await asyncio.gather(*(one(model, row.prompt, more) for row in asked))
             texts = [text for text, _ in found]
-            calls = sum(calls for _, calls in found) / count
-            return texts, {**score(texts), "calls": round(calls, 2), "seconds": round(perf_counter() - started, 1)}
+            return texts, score(texts, sum(calls for _, calls in found) / n)
 
-        def score(texts: Sequence[str]) -> dict[str, Any]:
-            rows = list(zip(texts, asked, strict=False))
+        def score(texts: Sequence[str], calls: float) -> dict[str, Any]:
+            rows = list(zip(texts, asked, strict=True))
             right = [text == row.answer for text, row in rows]
             kinds = {
                 "novel": [ok for ok, (_, row) in zip(right, rows, strict=True) if row.novel],
@@ -110,25 +108,26 @@ async def measured(url: str, n: int, few: int, told: Callable[[str, dict[str, An
             }
             share = sum(right) / len(right)
             ci = 1.96 * sqrt(share * (1 - share) / len(right))
-            return {"n": len(right), "exact": round(share, 4), "ci95": round(ci, 4)} | {
+            return {"n": len(right), "exact": round(share, 4), "ci95": round(ci, 4), "calls": round(calls, 2)} | {
                 name: round(sum(some) / max(len(some), 1), 4) for name, some in kinds.items()
             }
 
-        told("pipeline", (await every(n, "parts"))[1])
-        alone = {skill: await every(n, f"pocket-{skill}") for skill in SKILLS}
+        k = len(SKILLS)
+        told("pipeline", (await every("parts"))[1])
+        alone = {skill: await every(f"pocket-{skill}") for skill in SKILLS}
         best = max(SKILLS, key=lambda skill: alone[skill][1]["exact"])
         told(f"best single (pocket-{best})", alone[best][1])
         oracle = [
             next((alone[skill][0][i] for skill in SKILLS if alone[skill][0][i] == row.answer), "")
             for i, row in enumerate(asked)
         ]
-        told("routed, oracle", score(oracle))
         plans = [(await router.plan(query("auto", row.prompt, {}), Run("q")))[0].expert for row in asked]
-        told("routed", score([alone[name.removeprefix("pocket-")][0][i] for i, name in enumerate(plans)]))
-        told("council of 3", (await every(few, "auto", consilium={"compose": "council"}))[1])
-        samples = [(await every(few, f"pocket-{best}", temperature=0.7, seed=seed))[0] for seed in range(len(SKILLS))]
-        told(f"{len(SKILLS)} samples of pocket-{best}, plurality", score(plurality(samples)))
-        told(f"{len(SKILLS)} experts, plurality", score(plurality([alone[skill][0][:few] for skill in SKILLS])))
+        told("routed", score([alone[name.removeprefix("pocket-")][0][i] for i, name in enumerate(plans)], 1))
+        told("routed, oracle", score(oracle, 1))
+        told("council of 3", (await every("auto", consilium={"compose": "council"}))[1])
+        samples = [(await every(f"pocket-{best}", temperature=0.7, seed=seed))[0] for seed in range(k)]
+        told(f"{k} samples of pocket-{best}, plurality", score(plurality(samples), k))
+        told(f"{k} experts, plurality", score(plurality([alone[skill][0] for skill in SKILLS]), k))
 
 
 def plurality(answers: Sequence[Sequence[str]]) -> list[str]:
@@ -139,24 +138,26 @@ def plurality(answers: Sequence[Sequence[str]]) -> list[str]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--n", type=int, default=200, help="questions (default: %(default)s)")
-    options.add_argument("--few", type=int, default=60, help="of them for councils and samples (default: %(default)s)")
     options.add_argument("--url", help="a pocket server that runs, up to and including /v1")
     options.add_argument("--json", type=Path)
     given = options.parse_args()
     rows: list[dict[str, Any]] = []
+    kinds = ("novel", "chains", "side by side")
+    print(f"  {'exact answers':36}{'all':>7}{'95 %':>9}{'calls':>7}" + "".join(f"{kind:>14}" for kind in kinds))
 
     def told(name: str, found: dict[str, Any]) -> None:
         rows.append({"policy": name, **found})
         bar, least = BARS.get(name, (None, True))
         met = bar is not None and (found["exact"] >= bar if least else found["exact"] < bar)
         verdict = "" if bar is None else f"   {'>=' if least else '<'} {bar:.0%}  {'met' if met else 'MISSED'}"
-        print(f"  {name:36}{found['exact']:8.1%} +- {found['ci95']:.1%}{verdict}", flush=True)
+        apart = "".join(f"{found[kind]:14.1%}" for kind in kinds)
+        print(f"  {name:36}{found['exact']:7.1%}{found['ci95']:9.1%}{found['calls']:7.2f}{apart}{verdict}", flush=True)
         if given.json:
             given.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
     async def whole() -> None:
         async with served(given.url) as url:
-            await measured(url, given.n, given.few, told)
+            await measured(url, given.n, told)
 
     asyncio.run(whole())
 

@@ -39,6 +39,17 @@ class Asking:
              "artifact": self.artifact}, self.config,
         )  # fmt: skip
 
+    def versions(self) -> dict[str, str]:
+        """Of the registry and the fitted routers that answer here; nothing of what answers at an address."""
+        if self.url is not None:
+            return {}
+        from router.artifact import current
+        from router.local import load_registry
+
+        settings = self.settings
+        fitted = current(settings.artifacts) if settings.artifacts else None
+        return {"registry": load_registry(settings.registry).version, "artifact": fitted or ""}
+
     @asynccontextmanager
     async def opened(self, models: Sequence[str]) -> AsyncIterator[tuple[Target, Router | None]]:
         """The target; and the router, where it is in this process. Raises ConfigError for a model it does not have."""
@@ -67,12 +78,12 @@ class Asking:
             yield RouterTarget(router, self.fields), router
 
     def scorers(self, target: Target) -> Scorers:
-        """Scorers whose judge, if one was named, is asked at the same target."""
+        """Scorers whose judge, if one was named, is asked at the same target, without the limits of what is judged."""
         from evals.run import Scorers
         from evals.sample import ScorerParts
         from evals.targets import judge_of
 
-        return Scorers(ScorerParts(judge_of(target, self.judge) if self.judge else None))
+        return Scorers(ScorerParts(judge_of(target.saying({"temperature": 0.0}), self.judge) if self.judge else None))
 
 
 def request_fields(max_tokens: int | None, temperature: float) -> dict[str, Any]:

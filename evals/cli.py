@@ -14,6 +14,7 @@ from evals.cli_options import (
     DEFAULT_MODEL,
     DEFAULT_RUNTIME,
     Encoder,
+    HtmlFile,
     JsonFile,
     OutcomesPath,
     Policy,
@@ -46,9 +47,12 @@ def routing(
         typer.Option("--estimator", metavar="NAME[:K=V,…]", help="Judge this one beside the default; repeatable."),
     ] = None,
     policy: Policy = None,
+    lambda_: Annotated[
+        float | None, typer.Option("--lambda", min=0, help="Short for --policy balanced:lambda=X, the price of cost.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the baselines and the default.")] = False,
     json: JsonFile = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page to look at.")] = None,
+    html: HtmlFile = None,
     shape: Shape = "auto",
     encoder: Encoder = DEFAULT_MODEL,
     runtime: Runtime = DEFAULT_RUNTIME,
@@ -71,8 +75,13 @@ def routing(
         from evals.report import report, write_json, write_text
         from evals.report.console import show
         from evals.routing import Settings, plugged, replay
+        from experts.errors import ConfigError
         from router.cli.output import screen
 
+        if lambda_ is not None and policy:
+            raise ConfigError("--lambda is short for --policy balanced:lambda=X; give one of the two")
+        if lambda_ is not None:
+            policy = f"balanced:lambda={lambda_}"
         chosen = () if quick else None if not estimator else tuple(plugged(each) for each in estimator)
         given: dict[str, Any] = {"policy": plugged(policy)} if policy else {}
         settings = Settings(

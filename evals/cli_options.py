@@ -23,6 +23,7 @@ Runtime = Annotated[str, typer.Option("--runtime", metavar="NAME", help="onnx-in
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads for embedding.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page to look at.")]
 Estimator = Annotated[
     str | None, typer.Option("--estimator", metavar="NAME[:K=V,…]", help="The estimator; default: a route's own.")
 ]

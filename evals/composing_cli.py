@@ -10,6 +10,7 @@ from evals.cli_options import (
     DEFAULT_MODEL,
     DEFAULT_RUNTIME,
     Encoder,
+    HtmlFile,
     JsonFile,
     OutcomesPath,
     Runtime,
@@ -37,6 +38,7 @@ def compose(
         bool, typer.Option("--quick", help="Run no code, and compare expressions as they are spelled.")
     ] = False,
     json: JsonFile = None,
+    html: HtmlFile = None,
     shape: Shape = "auto",
     encoder: Encoder = DEFAULT_MODEL,
     runtime: Runtime = DEFAULT_RUNTIME,
@@ -52,11 +54,11 @@ def compose(
     [bold]Examples[/]
 
       consilium eval compose --outcomes outcomes/
-      consilium eval compose -o outcomes/ --quick --json compose.json
+      consilium eval compose -o outcomes/ --quick --json compose.json --html compose.html
     """
     with complaints():
         from evals.composing import compose as replayed
-        from evals.report import write_json
+        from evals.report import write_json, write_text
         from router.cli.output import screen
 
         settings = settings_of(outcomes, shape, fit, test, encoder, runtime, threads, seed)
@@ -65,6 +67,10 @@ def compose(
         show(found, screen())
         if json is not None:
             write_json(found, json)
+        if html is not None:
+            from evals.report.compose_page import page
+
+            write_text(page(found), html)
 
 
 def show(document: dict[str, Any], console: Console) -> None:

@@ -28,7 +28,8 @@ Key = tuple[str, str]
 
 
 class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One answer. `model` is what was asked for, `expert` who answered; the figures are sums over the turns."""
+    """One answer. `model` is what was asked for, `expert` who answered; the figures are sums over the turns.
+    `decision`: why, as `/v1/route` explains it, of the last turn; None where it was made elsewhere or not at all."""
 
     id: str
     model: str
@@ -41,6 +42,7 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
     cost_usd: float | None = None
     latency_ms: float = 0.0
     time: float = 0.0
+    decision: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> Key:

@@ -80,7 +80,7 @@ def run(
     items = [Item(sample, target) for sample in first(samples, limit)]
     asking = Asking(registry, outcomes, state, config, url, key, request_fields(max_tokens, temperature), judge)
     header = {"suite": suite, "samples": digest_of(samples), "target": target, "url": url,
-              "judge": judge, "fields": asking.fields}  # fmt: skip
+              "judge": judge, "fields": asking.fields, **asking.versions()}  # fmt: skip
 
     async def work() -> dict[str, Any]:
         from evals.journal import journal

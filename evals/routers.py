@@ -77,18 +77,32 @@ def baselines(fit_on: OutcomeSet, test: OutcomeSet) -> list[Replayed]:
 
 
 def best_single(outcomes: OutcomeSet) -> int:
-    """The expert with the highest mean over tasks; of equals the cheaper one."""
-    macro = means(outcomes.outcomes.scores, outcomes.outcomes.tasks).macro
+    """The expert with the highest mean over tasks; of equals the cheaper one.
+
+    Where not everybody was asked everything, the mean less its standard error: few lucky answers prove little.
+    """
+    scores, tasks = outcomes.outcomes.scores.astype(np.float64), outcomes.outcomes.tasks
+    macro = means(scores, tasks).macro
+    if not np.isfinite(scores).all():
+        macro = macro - _error(scores)
     cost = outcomes.cost.mean(0, dtype=np.float64)
     return int(np.lexsort((cost, -np.round(np.nan_to_num(macro, nan=-1.0), 12)))[0])
 
 
+def _error(scores: Floats) -> Floats:
+    """The standard error of each column's mean, as of right-or-wrong scores, never below that of one doubtful row."""
+    count = np.maximum(np.isfinite(scores).sum(0), 1)
+    hits = np.where(np.isfinite(scores), scores, 0).sum(0)
+    share = (hits + 1) / (count + 2)  # Laplace's rule: one of one right is no certainty
+    return np.sqrt(share * (1 - share) / count)
+
+
 def learned(
     fit_on: OutcomeSet, test: OutcomeSet, queries: Queries, estimators: Sequence[Plugged], policy: Plugged,
-    *, encoder: Encoder | None, seed: int, step: Callable[[str], None] = lambda _: None,
+    *, encoder: Encoder | None, seed: int, step: Callable[[str], None] = lambda _: None, named: bool = False,
 ) -> tuple[list[Replayed], list[Skipped]]:  # fmt: skip
     """Each estimator alone under `policy`, then the default estimator under the default policy. An estimator that
-    cannot be built or fitted on these outcomes is skipped, and says why."""
+    cannot be built or fitted on these outcomes is skipped, and says why; one that was `named` raises ConfigError."""
     out: list[Replayed] = []
     skipped: list[Skipped] = []
     for estimator in estimators:
@@ -99,6 +113,8 @@ def learned(
                 replayed(_label(estimator), "estimator", f"{estimator.name} with {policy.name}", fitted, test, queries)
             )
         except ConfigError as fault:
+            if named:
+                raise
             skipped.append(Skipped(_label(estimator), fault.message))
     step("fitting the default")
     usual, ruling = default_of("estimator"), default_of("policy")
@@ -133,7 +149,10 @@ def _by_task(known: OutcomeSet, test: OutcomeSet, otherwise: int) -> Ints:
     """For every test query the column with the highest mean on its task in `known`; `otherwise` for unseen tasks."""
     best: dict[str, int] = {}
     for rows in groups(known.outcomes.tasks):
-        mean = means(known.outcomes.scores[rows], [""] * len(rows)).micro
+        own = known.outcomes.scores[rows].astype(np.float64)
+        mean = means(own, [""] * len(rows)).micro
+        if not np.isfinite(own).all():
+            mean = mean - _error(own)
         if np.isfinite(mean).any():
             best[known.outcomes.tasks[rows[0]]] = int(np.nanargmax(mean))
     return np.array([best.get(task, otherwise) for task in test.outcomes.tasks], np.int64)

@@ -10,11 +10,13 @@ from time import perf_counter
 from evals.outcomes import OutcomeSet, open_outcomes
 from evals.replay import Reporting, Took, default_of, embed, queries_of
 from evals.routers import DEFAULT, Replayed, Skipped, baselines, learned
+from experts.errors import ConfigError
 from experts.protocols import Encoder
 from experts.retrieval.encoders import DEFAULT_MODEL, DEFAULT_RUNTIME, open_encoder
 from registry.route import Plugged
 from router import estimators as known_estimators
 from router.plan import Queries
+from router.policies import open_policy
 from router.vectors import VectorCache
 
 
@@ -36,6 +38,12 @@ class Settings:
     seed: int = 0
     name: str | None = None
     cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if both := set(self.fit) & set(self.test):
+            raise ConfigError(
+                f"--fit and --test: {', '.join(sorted(both))} is in both; what is fitted on cannot judge the fit"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class Replay:
 def replay(settings: Settings, progress: Progress | None = None) -> Replay:
     """Loads, embeds, fits, decides. Raises ConfigError for anything that is wrong with the settings or the files."""
     progress = progress or Progress()
+    open_policy(settings.policy.name, settings.policy.options)
     progress.step("reading outcomes")
     whole = open_outcomes(settings.outcomes, settings.shape)
     if settings.name:
@@ -82,7 +91,7 @@ def replay(settings: Settings, progress: Progress | None = None) -> Replay:
         chosen = tuple(Plugged(name=name) for name in sorted(known_estimators.names()))
     routers, skipped = learned(
         fitted_on, test, queries, chosen, settings.policy, encoder=embedded.encoder, seed=settings.seed,
-        step=progress.step,
+        step=progress.step, named=settings.estimators is not None,
     )  # fmt: skip
     usual = next(each for each in routers if each.name == DEFAULT)
     progress.step("timing decisions")

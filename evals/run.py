@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from evals.journal import Journal, Key, Scored
-from evals.sample import Said, Sample, Scorer, ScorerParts
+from evals.sample import Checks, Said, Sample, Scorer, ScorerParts
 from evals.scorers import open_scorer
 from evals.targets import Target, asked
 from experts.errors import ConfigError, ConsiliumError
@@ -63,10 +63,16 @@ async def drive(
 ) -> None:  # fmt: skip
     """Asks what has no answer, scores what has no score; `done` is told of each item, those of earlier runs too.
 
-    An item that fails is journalled and counted; it stops no other. Raises ConfigError where a scorer cannot be opened.
+    An item that fails is journalled and counted; it stops no other. Raises ConfigError, before anybody is asked, where
+    a scorer cannot be opened or a reference is not what it wants.
     """
     for item in items:
-        scorers.of(item.sample)
+        scorer = scorers.of(item.sample)
+        if isinstance(scorer, Checks):
+            try:
+                scorer.check(item.sample)
+            except ValueError as fault:
+                raise ConfigError(str(fault)) from fault
     waiting = iter(items)
 
     async def work() -> None:

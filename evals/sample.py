@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 Turn = Mapping[str, Any]
 """One message as OpenAI writes it: `{"role": "user", "content": "…"}`."""
@@ -69,6 +69,15 @@ class Scorer(Protocol):
     """Judges an answer. Raises ValueError where a sample's reference is not in the shape it wants."""
 
     async def score(self, sample: Sample, said: Said) -> Score: ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A scorer that can tell, before anybody is asked, that a sample's reference is not what it wants."""
+
+    def check(self, sample: Sample) -> None:
+        """Raises ValueError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from experts.errors import AllFailed, ConfigError, ConsiliumError, ExpertBroke, 
 from experts.language import Query
 from experts.protocols import silent
 from experts.wire import parse
+from router.explain import plan_json
 from router.pipeline import Router
 from router.run import Run
 
@@ -26,7 +27,7 @@ WAITS_FOR = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class Reply(NamedTuple):
-    """What one turn got. `cost_usd` is None where nobody says what it cost."""
+    """What one turn got. `cost_usd` is None where nobody says what it cost; `decision` where nobody says why."""
 
     text: str
     expert: str
@@ -35,12 +36,17 @@ class Reply(NamedTuple):
     completion_tokens: int
     cost_usd: float | None
     took_ms: float
+    decision: Mapping[str, Any] | None = None
 
 
 class Target(Protocol):
     """Raises ConsiliumError where there is no answer, after some tries where trying again may help."""
 
     async def turn(self, model: str, turns: Sequence[Turn]) -> Reply: ...
+
+    def saying(self, fields: Mapping[str, Any]) -> Target:
+        """The same, with other fields in every request."""
+        ...
 
 
 async def asked(target: Target, model: str, sample: Sample) -> Answered:
@@ -57,6 +63,7 @@ async def asked(target: Target, model: str, sample: Sample) -> Answered:
         tuple(reply.text for reply in replies[:-1]), sum(reply.prompt_tokens for reply in replies),
         sum(reply.completion_tokens for reply in replies), sum(costs) if len(costs) == len(replies) else None,
         round(sum(reply.took_ms for reply in replies), 2), round(time(), 3),
+        replies[-1].decision,
     )  # fmt: skip
 
 
@@ -76,6 +83,9 @@ class RouterTarget:
         self._router = router
         self._fields = dict(fields)
 
+    def saying(self, fields: Mapping[str, Any]) -> RouterTarget:
+        return RouterTarget(self._router, fields)
+
     async def turn(self, model: str, turns: Sequence[Turn]) -> Reply:
         body = orjson.dumps({**self._fields, "model": model, "messages": turns})
         return await _patiently(lambda: self._once(parse("chat", body, "dec-" + urandom(12).hex())))
@@ -93,7 +103,7 @@ class RouterTarget:
         usage = run.usage
         return Reply(
             answer.text, answer.expert, run.id, usage.prompt_tokens, usage.completion_tokens, run.cost_usd,
-            (perf_counter() - run.started) * 1e3,
+            (perf_counter() - run.started) * 1e3, None if run.plan is None else plan_json(run.plan),
         )  # fmt: skip
 
 
@@ -104,8 +114,12 @@ class UrlTarget:
         base = url.rstrip("/")
         self._url = base + ("/chat/completions" if base.endswith("/v1") else "/v1/chat/completions")
         self._session = session
+        self._key = key
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._fields = dict(fields)
+
+    def saying(self, fields: Mapping[str, Any]) -> UrlTarget:
+        return UrlTarget(self._session, self._url.removesuffix("/chat/completions"), self._key, fields)
 
     async def turn(self, model: str, turns: Sequence[Turn]) -> Reply:
         body = orjson.dumps({**self._fields, "model": model, "messages": turns})

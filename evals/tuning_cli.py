@@ -123,6 +123,11 @@ def _show(found: Tuned) -> None:
     console = screen()
     options = ", ".join(f"{name}: {value}" for name, value in found.policy.items())
     console.print(f"policy: {{{options}}}", markup=False, soft_wrap=True)
+    if found.policy["name"] == "budget" and found.cost_unit != "usd":
+        console.print(
+            f"this price is per unit of {found.cost_unit}, for replays of this set only: a gateway's prices are in "
+            "USD; give usd_per_million in models.json to tune one for it", style="yellow", soft_wrap=True,
+        )  # fmt: skip
     calls = ", ".join(f"{name} {100 * part:.1f} %" for name, part in found.shares.items() if part)
     console.print(
         f"{found.dataset}: asked for {found.aim:g}, on test {found.reached:.4g}; quality {100 * found.quality:.2f}, "

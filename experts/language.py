@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import orjson
@@ -159,10 +159,24 @@ class Usage:
         )
 
 
+class Spoken(NamedTuple):
+    """What one member of a fused model said in a row. `member`: its index; `tokens`: how many; `changed`: those of them
+    that this member alone would not have said; `shift`: by how much the router moved it, 0 to 1 a token, summed.
+    """
+
+    member: int
+    text: str
+    tokens: int
+    changed: int
+    shift: float
+
+
 class Delta(msgspec.Struct, frozen=True):
-    """A piece of an answer: one or more whole server-sent events, as the expert sent them."""
+    """A piece of an answer: one or more whole server-sent events, as the expert sent them; `spoken`: by whom, where a
+    fused model was asked for that."""
 
     events: bytes
+    spoken: tuple[Spoken, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +184,8 @@ class Answer:
     """What one expert said, whole.
 
     `body` is the OpenAI JSON response of a call that did not stream (empty for one that did); `text` the first
-    choice's text. `ttft_s` and `took_s` are seconds from the call to the first and to the last byte.
+    choice's text. `ttft_s` and `took_s` are seconds from the call to the first and to the last byte. `spoken`: who said
+    what of a fused model's answer that did not stream, where that was asked for.
     """
 
     expert: str
@@ -182,6 +197,7 @@ class Answer:
     ttft_s: float = 0.0
     took_s: float = 0.0
     chunks: int = 0
+    spoken: tuple[Spoken, ...] = ()
 
     @cached_property
     def text(self) -> str:

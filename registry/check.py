@@ -40,6 +40,7 @@ def check(entries: Sequence[Entry], names: Names | None, where: str) -> list[Pro
             problems += _plug_ins(entry.document, manifest, names) if names is not None else []
         elif isinstance(manifest, RetrieverManifest):
             problems += _encoder(entry.document, manifest, manifest.encoder, encoders)
+            problems += _reranker(entry.document, manifest, experts)
     return problems
 
 
@@ -127,6 +128,13 @@ def _route(
 def _encoder(document: Document, manifest: Manifest, name: str, encoders: set[str]) -> Iterable[Problem]:
     if name not in encoders:
         yield _problem(document, manifest, ("encoder",), f"there is no encoder '{name}'{nearest(name, encoders)}")
+
+
+def _reranker(document: Document, manifest: RetrieverManifest, experts: Iterable[str]) -> Iterable[Problem]:
+    name = manifest.rerank.expert if manifest.rerank is not None else None
+    if name is not None and name not in experts:
+        message = f"there is no expert '{name}'{nearest(name, experts)}"
+        yield _problem(document, manifest, ("rerank", "expert"), message)
 
 
 def _retrieval(document: Document, manifest: RouteManifest, retrievers: set[str]) -> Iterable[Problem]:

@@ -114,7 +114,9 @@ class ExpertManifest(ProvidedManifest, frozen=True):
     tokenizer: Text | None = Field(
         None, description="Fingerprint of its tokenizer. Experts with the same one can be fused token by token."
     )
-    members: tuple[Name, ...] = Field((), description="For a fused expert: the experts it is made of.")
+    members: tuple[Name, ...] = Field(
+        (), description="For a fused expert: the experts it is made of, in the order of its routing head."
+    )
     limits: Limits = Field(Limits(), description="How much may be asked of it.")  # pyright: ignore[reportCallIssue]
     timeouts: Timeouts = Field(Timeouts(), description="How long to wait for it.")  # pyright: ignore[reportCallIssue]
     serve: Serve | None = Field(

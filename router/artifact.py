@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ from router.worth import NOTHING_FITTED, Composing
 
 FORMAT = 1
 CURRENT = "current"
+_NAME = re.compile(r"v\d{1,9}")
 MANIFEST = "artifact.json"
 BEFORE = "before"
 LOOK_S = 0.5
@@ -219,11 +221,17 @@ def point(root: Path, version: str) -> None:
 
 
 def current(root: Path) -> str | None:
-    """The version in force; None where none is."""
+    """The version in force; None where none is. Raises ConfigError where the pointer names no version."""
     try:
-        return (root / CURRENT).read_text().strip() or None
+        found = (root / CURRENT).read_text(errors="replace").strip() or None
     except FileNotFoundError:
         return None
+    if found is not None and not _NAME.fullmatch(found):
+        raise ConfigError(
+            f"{root / CURRENT}: expected the name of a version (v0001), found {found[:80]!r}; "
+            "`consilium fit --rollback v0001` points to one"
+        )
+    return found
 
 
 def read(root: Path, version: str) -> Artifact:
@@ -249,8 +257,11 @@ def versions(root: Path) -> list[str]:
 
 def roll_back(root: Path, version: str | None = None) -> Artifact:
     """Put an older version in force: the one before the current one, or a named one. Raises ConfigError."""
-    now = current(root)
+    if version is not None and not _NAME.fullmatch(version):
+        known = ", ".join(versions(root)) or "none"
+        raise ConfigError(f"--rollback: expected a version, got {version!r}; versions here: {known}")
     if version is None:
+        now = current(root)
         earlier = [name for name in versions(root) if now is not None and int(name[1:]) < int(now[1:])]
         if not earlier:
             raise ConfigError(f"{root}: no version before {now or 'none'} to roll back to")
@@ -270,15 +281,15 @@ async def follow(root: Path, adopt: Callable[[Artifact], Awaitable[None]], log: 
         now = _stamp(root / CURRENT)
         if now is not None and now != seen:
             seen = now
-            version = await asyncio.to_thread(current, root)
-            if version is not None and version != in_force:
-                try:
+            version = None
+            try:
+                version = await asyncio.to_thread(current, root)
+                if version is not None and version != in_force:
                     await adopt(await asyncio.to_thread(read, root, version))
-                except ConsiliumError as fault:
-                    log.error("artifact_refused", version=version, in_force=in_force, reason=fault.message)
-                else:
                     in_force = version
                     log.info("artifact_adopted", version=version)
+            except ConsiliumError as fault:
+                log.error("artifact_refused", version=version, in_force=in_force, reason=fault.message)
         await asyncio.sleep(LOOK_S)
 
 

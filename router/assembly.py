@@ -107,10 +107,10 @@ class Assembly:
         problems: list[Problem] = []
         self._epoch += 1
         built = self._build_experts(registry, problems)
-        searched = await build_retrievers(registry, self._searched, self.transport, self._encoder, problems)
+        experts = {name: item.expert for name, item in built.items()}
+        searched = await build_retrievers(registry, self._searched, self.transport, self._encoder, problems, experts)
         sources = {name: item.source for name, item in searched.items()}
         cards = {name: registry.card(name) for name in registry.experts}
-        experts = {name: item.expert for name, item in built.items()}
         routes: dict[str, Route] = {}
         if not problems:
             for name, manifest in registry.routes.items():

@@ -23,7 +23,7 @@ from router.budget import UNLIMITED, Allowance
 from router.embedding import Embedding
 from router.passages import Lookup
 from router.plan import Estimate, Estimates, Matrix, Plan, Queries, Seat
-from router.protocols import Choice, Composer, Estimator, Policy, Situation
+from router.protocols import Choice, Composer, Estimator, Passages, Policy, Situation
 from router.situation import busy, constraint, prompt_tokens, situation
 from router.stability import Incumbent
 from router.texts import Vector, routing_texts
@@ -145,7 +145,10 @@ class Decider:
             queries = Queries([texts[-1]], vector[None, :])
         else:
             queries = Queries([texts[-1]])
-        plan = decide(route, query, queries, loads, preset=preset, allowed=allowed, allowance=allowance)
+        plan = decide(
+            route, query, queries, loads, preset=preset, allowed=allowed, allowance=allowance,
+            passages=None if route.lookup is None else _passages(route, route.lookup, vector),
+        )  # fmt: skip
         decided = Decided(plan, False, digest, tokens, vector, encoder, perf_counter() - started)
         self._plans[key] = decided
         if len(self._plans) > self._size:
@@ -175,7 +178,7 @@ def _too_small(route: Route, tokens: float) -> int:
 
 def decide(
     route: Route, query: Query, queries: Queries, loads: Sequence[Load], *, preset: str = "",
-    allowed: frozenset[str] | None = None, allowance: Allowance = UNLIMITED,
+    allowed: frozenset[str] | None = None, allowance: Allowance = UNLIMITED, passages: Passages | None = None,
 ) -> Plan:  # fmt: skip
     """The decision itself, without waiting for anything. Raises NoCandidate."""
     tokens = prompt_tokens(query)
@@ -194,7 +197,7 @@ def decide(
     chosen = choose(
         route, route.estimator, queries, prompt=np.array([tokens], np.float32), limit=np.array([limit], np.float32),
         load=busy(loads, route.limits), allowed=np.array([[name not in excluded for name in names]]), preset=preset,
-        allowance=allowance,
+        allowance=allowance, passages=passages,
     )  # fmt: skip
     return _plan(route, chosen.estimates, chosen.situation, chosen.choices[0], excluded, preset)
 
@@ -209,7 +212,7 @@ class Chosen(NamedTuple):
 
 def choose(
     route: Route, estimator: Estimator, queries: Queries, *, prompt: Matrix, limit: Matrix, load: Matrix,
-    allowed: NDArray[np.bool_], preset: str = "", allowance: Allowance = UNLIMITED,
+    allowed: NDArray[np.bool_], preset: str = "", allowance: Allowance = UNLIMITED, passages: Passages | None = None,
 ) -> Chosen:  # fmt: skip
     """Estimates and choices of a batch of queries: the gateway's own decision, and what the evaluation replays.
 
@@ -219,7 +222,7 @@ def choose(
     if route.default not in (-1, estimates.default):
         estimates = replace(estimates, default=route.default, margins=())
     state = situation(route.cards, estimates, prompt=prompt, limit=limit, load=load, allowed=allowed)
-    state = replace(state, allowance=allowance, texts=queries.texts, composing=route.composing)
+    state = replace(state, allowance=allowance, texts=queries.texts, composing=route.composing, passages=passages)
     policy = route.policies[preset]
     if route.incumbent is not None:
         before = route.incumbent.chosen(queries, route.names, policy, state, route.default)
@@ -270,8 +273,17 @@ def _plan(
         ),
         policy, choice.reason, quality[first],
         tuple(sorted(rows, key=lambda row: -row.score)), excluded, route.version, skills=estimates.skills,
-        alternatives=choice.alternatives,
+        alternatives=choice.alternatives, retrieve=choice.retrieve,
     )  # fmt: skip
+
+
+def _passages(route: Route, lookup: Lookup, vector: Vector | None) -> Passages | None:
+    """What the gate foresees for this query, of which it has the vector (its encoder is the route's)."""
+    known = lookup.gate.foreseen(vector)
+    if known is None:
+        return None
+    each = [card.price.input * lookup.gate.tokens / 1e6 for card in route.cards]
+    return Passages(np.array([known[1] - known[0]], np.float32), np.array(each, np.float32))
 
 
 def _spares(route: Route, seats: Sequence[str], ranked: Sequence[str], excluded: Mapping[str, str]) -> tuple[str, ...]:

@@ -133,7 +133,12 @@ def _route(
     if left_out.any() and len(rest):
         metrics = judge(fitted(rest), manifest, cards, rest, rows.take(np.flatnonzero(left_out)))
         metrics["judged_on"] = judged_on
-    kept = rows.take(np.flatnonzero(~held)) if not held.all() else rows
+    if held.all():
+        raise ConfigError(
+            f"route {manifest.name}: all {len(rows):,} outcomes are of the split test, and none of these is fitted on; "
+            "measure others, or give them another split"
+        )
+    kept = rows.take(np.flatnonzero(~held))
     counts = np.isfinite(kept.scores).sum(0)
     means = {name: round(float(np.nanmean(kept.scores[:, i])), 4) for i, name in enumerate(names) if counts[i]}
     able = abilities(evidence.measured)
@@ -152,8 +157,8 @@ def _route(
 
 def _in_force(root: Path) -> Artifact | None:
     """The version in force; None where there is none, or it is broken, so that nothing is to be held to."""
-    version = current(root)
     try:
+        version = current(root)
         return read(root, version) if version else None
     except ConfigError:
         return None

@@ -62,13 +62,21 @@ class Gate:
     def fitted(self) -> bool:
         return len(self.scores) > 0
 
+    def foreseen(self, vector: Vector | None) -> tuple[float, float] | None:
+        """Expected scores without and with passages; None where nothing was measured, or nothing is to be weighed."""
+        if self.mode != "auto" or not self.fitted or vector is None:
+            return None
+        without, using = _expected(vector[None, :], self.vectors, self.scores, self.width)[0].tolist()
+        return without, using
+
     def decide(self, vector: Vector | None, quality: float | None) -> Verdict:
         """`vector`: the query's; `quality`: what the estimator expects of the chosen expert without passages."""
         price = self.price * self.tokens / 1000
         if self.mode != "auto":
             return Verdict(self.mode == "always", f"the route's gate is {self.mode}", price=price)
-        if self.fitted and vector is not None:
-            without, using = _expected(vector[None, :], self.vectors, self.scores, self.width)[0].tolist()
+        known = self.foreseen(vector)
+        if known is not None:
+            without, using = known
             gains = using - without > price
             why = f"expected gain {using - without:+.3f}, price {price:.3f}"
             return Verdict(gains, why, round(without, 4), round(using, 4), price, self.share)

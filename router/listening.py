@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from experts.hearing import Ear
-from experts.language import Delta, Query
+from experts.language import Delta, Query, Spoken
 from experts.protocols import Emit
 from router.budget import Grant, Limit
 
@@ -19,11 +19,12 @@ class Enough(Exception):
 class Listener:
     """Counts what one call says on its way to the client, or to nobody, and ends it where its grant ends."""
 
-    __slots__ = ("_emit", "_grant", "_query", "ear", "first_at")
+    __slots__ = ("_emit", "_grant", "_query", "ear", "first_at", "spoken")
 
     def __init__(self, query: Query, emit: Emit | None, grant: Grant) -> None:
         self.ear = Ear()
         self.first_at = 0.0
+        self.spoken: list[Spoken] = []
         self._emit = emit if query.stream else None
         self._grant = grant
         self._query = query
@@ -34,6 +35,7 @@ class Listener:
     async def take(self, delta: Delta) -> None:
         before = self.ear.tokens
         self.ear.feed(delta.events)
+        self.spoken += delta.spoken
         if not self.first_at and self.ear.tokens:
             self.first_at = perf_counter()
         if self._emit is not None:

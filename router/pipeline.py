@@ -122,6 +122,8 @@ class Router:
         if lookup.embedding is not None:
             vector = await lookup.embedding.embed(*routing_texts(query))
         verdict = lookup.gate.decide(vector, plan.confidence)
+        if plan.retrieve is not None:
+            verdict = verdict._replace(retrieve=plan.retrieve, reason=plan.reason)
         price = next((card.price.input for card in route.cards if card.name == plan.expert), 0.0)
         costs = arithmetic(verdict, prompt_tokens(query), lookup.gate.tokens, price)
         return Retrieval(

@@ -131,6 +131,7 @@ class Plan:
     chosen expert's estimated quality (None where nothing was estimated: an expert named directly).
     `excluded` maps each expert that a hard constraint ruled out to the constraint. `propensity` is the probability
     with which this plan was chosen: below 1 where a share of the traffic explores. `skills` are the words that spoke.
+    `retrieve`: whether passages are looked up, where that was weighed with the compositions (`retrieval` tells all).
     """
 
     route: str
@@ -147,6 +148,7 @@ class Plan:
     skills: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     retrieval: Retrieval | None = None
+    retrieve: bool | None = None
 
     @property
     def expert(self) -> str:

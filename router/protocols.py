@@ -57,13 +57,22 @@ class Estimator(Protocol):
     def load(self, folder: Path) -> None: ...
 
 
+class Passages(NamedTuple):
+    """What passages would do for one expert's answer: the expected `gain` (n,) in quality, and what their tokens cost
+    each expert, `cost_usd` (e,)."""
+
+    gain: Matrix
+    cost_usd: Matrix
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What a policy may know beside the estimates: prices, load, and who is allowed. Shapes as in Estimates.
 
     `cost_usd`: (n, e) expected cost of each call; `load`: (e,) share of capacity in use, 0 idle to 1 full and
     beyond; `allowed`: (n, e) bool, False where a hard constraint rules the expert out. `allowance` is what one request
-    may take. `texts` (n) are the queries, `composing` what was fitted for composing: both for weighing compositions.
+    may take. `texts` (n) are the queries, `composing` what was fitted for composing, `passages` what looking them up
+    would do: all three for weighing compositions.
     """
 
     cost_usd: Matrix
@@ -72,6 +81,7 @@ class Situation:
     allowance: Allowance = UNLIMITED
     texts: Sequence[str] = ()
     composing: Composing | None = None
+    passages: Passages | None = None
 
 
 class Policy(Protocol):
@@ -89,7 +99,7 @@ class Choice:
 
     `seats` are asked by `composer`; `spares` come next in order of preference; `score` (e,) is what was maximised.
     `composer` is empty where the route's own is to be used. `alternatives` are the compositions that were weighed.
-    A column may have several seats.
+    A column may have several seats. `retrieve`: whether passages are looked up, where the policy weighed it.
     """
 
     seats: tuple[int, ...]
@@ -98,6 +108,7 @@ class Choice:
     score: Matrix
     composer: str = ""
     alternatives: tuple[Alternative, ...] = ()
+    retrieve: bool | None = None
 
 
 class Call(NamedTuple):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from experts.errors import ConsiliumError, Problem
-from experts.protocols import Encoder, Retriever
+from experts.errors import ConfigError, ConsiliumError, Problem
+from experts.protocols import Encoder, Expert, Retriever
 from experts.retrieval.kinds import RetrieverParts, module
 from experts.retrieval.prompting import TEMPLATE
+from experts.retrieval.reranking import ByExpert, Reranked, load_cross_encoder
 from experts.transport import Transport
 from registry.load import Registry
 from registry.schema import RetrieverManifest, RouteManifest
@@ -27,19 +28,24 @@ EncoderOf = Callable[[Registry, str], Awaitable[tuple[Encoder, Embedding]]]
 
 @dataclass(slots=True)
 class Searched:
+    """`asks`: the expert that reranks, where one does."""
+
     manifest: RetrieverManifest
     source: Searchable
+    asks: Expert | None = None
 
 
 async def build_retrievers(
     registry: Registry, known: Mapping[str, Searched], transport: Transport, encoder_of: EncoderOf,
-    problems: list[Problem],
+    problems: list[Problem], experts: Mapping[str, Expert],
 ) -> dict[str, Searched]:  # fmt: skip
     """Every retriever of the registry, those of unchanged manifests carried over; what cannot be built is a problem."""
     built: dict[str, Searched] = {}
     for name, manifest in registry.retrievers.items():
         held = known.get(name)
-        if held is not None and (held.manifest, held.manifest.options) == (manifest, manifest.options):
+        asks = experts.get(manifest.rerank.expert) if manifest.rerank and manifest.rerank.expert else None
+        same = held is not None and (held.manifest, held.manifest.options) == (manifest, manifest.options)
+        if held is not None and same and held.asks is asks:
             built[name] = held
             continue
         try:
@@ -48,11 +54,24 @@ async def build_retrievers(
             if getattr(kind, "USES_VECTORS", False):
                 encoder, embedding = await encoder_of(registry, manifest.encoder)
             parts = RetrieverParts(transport, encoder.fingerprint if encoder else "", manifest.timeout_s)
-            retriever = await asyncio.to_thread(kind.build, name, manifest.options, parts)
-            built[name] = Searched(manifest, Searchable(cast(Retriever, retriever), embedding, manifest.timeout_s))
+            found_by = cast(Retriever, await asyncio.to_thread(kind.build, name, manifest.options, parts))
+            retriever = await _reranked(found_by, manifest, asks)
+            built[name] = Searched(manifest, Searchable(retriever, embedding, manifest.timeout_s), asks)
         except ConsiliumError as fault:
             problems.append(Problem(registry.source(name), 0, f"retriever {name}", fault.message))
     return built
+
+
+async def _reranked(found_by: Retriever, manifest: RetrieverManifest, asks: Expert | None) -> Retriever:
+    wanted = manifest.rerank
+    if wanted is None or (wanted.model is None and asks is None):
+        return found_by
+    try:
+        reranker = ByExpert(asks) if asks else await asyncio.to_thread(load_cross_encoder, wanted.model or "")
+    except ConfigError:
+        await found_by.close()
+        raise
+    return Reranked(found_by, reranker, wanted.candidates, wanted.timeout_s)
 
 
 async def build_lookup(

@@ -6,7 +6,7 @@ and -1 where it failed (a score between counts between). The estimator `skills` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,16 @@ class Profile:
         skills = {word: {"net": round(self.net[word], 3), "asked": self.asked[word]} for word in self.words()}
         return {"outcomes": self.outcomes, "competence": round(self.competence, 4), "skills": skills,
                 "panels": self.panels, "aggregation": self.aggregation}  # fmt: skip
+
+    @staticmethod
+    def from_json(found: Mapping[str, Any]) -> Profile:
+        """Raises KeyError, TypeError, ValueError for anything else than `json` gave."""
+        outcomes, panels = int(found["outcomes"]), int(found["panels"])
+        return Profile(
+            {word: float(one["net"]) for word, one in found["skills"].items()},
+            {word: int(one["asked"]) for word, one in found["skills"].items()},
+            float(found["competence"]) * outcomes, outcomes, float(found["aggregation"] or 0.0) * panels, panels,
+        )  # fmt: skip
 
 
 def profiles(measured: Iterable[Measured]) -> dict[str, Profile]:

@@ -15,12 +15,24 @@ SPEAKING = "speaking"
 
 @dataclass(slots=True)
 class Span:
-    """Characters `start` to `end` (excluded) of the answer's text, in `tokens` tokens."""
+    """Characters `start` to `end` (excluded) of the answer's text, in `tokens` tokens.
+
+    Of a fused model also: `changed`, how many of the tokens this expert alone would not have said, and `shift`, how far
+    the router moved what it says, 0 to 1 a token, summed. None where nobody could move it.
+    """
 
     expert: str
     start: int
     end: int
     tokens: int
+    changed: int | None = None
+    shift: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        said = {"expert": self.expert, "start": self.start, "end": self.end, "tokens": self.tokens}
+        if self.changed is None:
+            return said
+        return {**said, "changed": self.changed, "shift": round(self.shift / max(self.tokens, 1), 3)}
 
 
 @dataclass(slots=True)
@@ -29,15 +41,22 @@ class Spans:
 
     found: list[Span] = field(default_factory=list[Span])
 
-    def spoke(self, expert: str, characters: int, tokens: int) -> Span | None:
-        """Add what an expert spoke; the span that this begins, None where it goes on with its last one."""
+    def spoke(
+        self, expert: str, characters: int, tokens: int, changed: int | None = None, shift: float = 0.0
+    ) -> Span | None:
+        """Add what an expert spoke; the span that this begins, None where it goes on with its last one.
+
+        What shows nothing, such as the end of an answer, begins no span.
+        """
         last = self.found[-1] if self.found else None
-        if last is not None and last.expert == expert:
+        if last is not None and (last.expert == expert or not characters):
             last.end += characters
             last.tokens += tokens
+            last.changed = changed if last.changed is None else last.changed + (changed or 0)
+            last.shift += shift
             return None
         start = last.end if last else 0
-        self.found.append(Span(expert, start, start + characters, tokens))
+        self.found.append(Span(expert, start, start + characters, tokens, changed, shift))
         return self.found[-1]
 
     @property
@@ -49,4 +68,4 @@ class Spans:
         return total
 
     def as_json(self) -> list[dict[str, Any]]:
-        return [{"expert": s.expert, "start": s.start, "end": s.end, "tokens": s.tokens} for s in self.found]
+        return [span.as_json() for span in self.found]

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from experts.errors import BudgetSpent, ConsiliumError, ExpertError
-from experts.language import Answer, Card, Delta, Query, Usage
+from experts.language import Answer, Card, Delta, Query, Spoken, Usage
 from experts.protocols import Emit, TokenExpert, silent
 from experts.speech import Chunks
 from router.budget import Budget, Gauges, Room
@@ -88,9 +88,15 @@ class Seats:
         self._run.speaking = expert
         if self.plan.composer != "single":
             await self._turnstile.enter()
-        if not self.budget.limited:
-            return await self._unlimited(expert, query, emit, role)
-        return await self._limited(expert, query, emit, role, None)
+        if fused := self._run.tells_spans and bool(self.cards[expert].members):
+            emit = self._telling(expert, emit)
+        if self.budget.limited:
+            answer = await self._limited(expert, query, emit, role, None)
+        else:
+            answer = await self._unlimited(expert, query, emit, role)
+        if fused and not query.stream:
+            await self._tell(expert, answer.spoken)
+        return answer
 
     async def hear(self, expert: str, query: Query, *, role: str = "seat", room: Room | None = None) -> Answer:
         """One call, silently; the answer is whole, whether or not the caller streams."""
@@ -179,11 +185,28 @@ class Seats:
         budget.settle(grant, usage, price)
         self._kept(expert, usage, started, role)
 
-    async def spoke(self, expert: str, text: str, tokens: int = 1) -> None:
+    async def spoke(
+        self, expert: str, text: str, tokens: int = 1, changed: int | None = None, shift: float = 0.0
+    ) -> None:
         """Keep who speaks; whoever asked for voices is told before the text of a new speaker."""
-        begun = self._run.spans.spoke(expert, len(text), tokens)
+        begun = self._run.spans.spoke(expert, len(text), tokens, changed, shift)
         if begun is not None and self._aside is not None:
             await self._aside({"event": SPEAKING, "expert": expert, "start": begun.start}, True)
+
+    def _telling(self, expert: str, emit: Emit) -> Emit:
+        """`emit`, with who speaks told before each delta of a fused model."""
+
+        async def telling(delta: Delta) -> None:
+            await self._tell(expert, delta.spoken)
+            await emit(delta)
+
+        return telling
+
+    async def _tell(self, expert: str, spoken: Sequence[Spoken]) -> None:
+        members = self.cards[expert].members
+        for said in spoken:
+            who = members[said.member] if said.member < len(members) else f"{expert} {said.member + 1}"
+            await self.spoke(who, said.text, said.tokens, said.changed, said.shift)
 
     async def say(self, query: Query, answer: Answer, emit: Emit) -> Answer:
         """Give the client an answer that was heard before: as chunks where it streams, else as it is."""
@@ -265,7 +288,8 @@ class Seats:
         body = b"" if streamed else listener.ear.body(query, expert, usage, cut=cut)
         text = listener.ear.text if streamed else ""
         first = (listener.first_at or perf_counter()) - started
-        return Answer(expert, body, text, usage, ended, answer.endpoint, first, perf_counter() - started, answer.chunks)
+        return Answer(expert, body, text, usage, ended, answer.endpoint, first, perf_counter() - started, answer.chunks,
+                      tuple(listener.spoken))  # fmt: skip
 
     async def _enter(self, expert: str, query: Query, emit: Emit) -> Answer:
         if not await self._ledger.enter_expert(expert, self._snapshot.limits[expert]):

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
@@ -157,3 +157,36 @@ async def pocket_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     async with Fleet([server_task(server, installed_engine(), tmp_path_factory.mktemp("pocket"))]) as fleet:
         await fleet.ready(540)
         yield PocketServer(url, tuple(name for name, _ in server.adapters))
+
+
+@dataclass(frozen=True)
+class FusedServer:
+    """The fused pocket model on a real vLLM. `url` ends in /v1; `folder` is the checkpoint that it serves."""
+
+    url: str
+    model: str
+    folder: Path
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def fused_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FusedServer]:
+    """One vLLM for all tests of fusion. It cuts prompts into chunks of 32 tokens, and caches prefixes by 32."""
+    from experts.fleet.command import installed_engine
+    from experts.fleet.fleet import Fleet
+    from experts.fleet.placement import place
+    from registry.load import load
+    from router.cli.placing import FUSED, FUSED_URL, fused_checkpoint, pocket_folder, residences, server_task
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    logs = tmp_path_factory.mktemp("fused")
+    folder = fused_checkpoint(logs)
+    registry = load(pocket_folder() / "registry.yaml", environ={**os.environ, FUSED: str(folder), FUSED_URL: url})
+    server = next(one for one in place(residences(registry, fused=True)) if one.model == str(folder))
+    more = ("--max-num-batched-tokens", "32", "--max-num-seqs", "16", "--block-size", "32",
+            "--enable-prompt-tokens-details")  # fmt: skip
+    server = replace(server, args=(*server.args, *more))
+    async with Fleet([server_task(server, installed_engine(), logs)]) as fleet:
+        await fleet.ready(540)
+        yield FusedServer(url, server.served_as[0], folder)

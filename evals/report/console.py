@@ -35,6 +35,12 @@ def show(document: dict[str, Any], console: Console) -> None:
     if "arena_score" in ours:
         parts.append(f"RouterArena score {100 * ours['arena_score']:.2f}")
     console.print("; ".join(parts), style="dim")
+    for row in document["rows"]:
+        if row.get("unmeasured"):
+            console.print(
+                f"note: {row['router']}: {row['unmeasured']:,} of {document['n']:,} choices were never measured, and "
+                "are left out of its means", style="yellow", markup=False, soft_wrap=True,
+            )  # fmt: skip
     for note in document["notes"]:
         console.print(f"note: {note}", style="yellow", markup=False)
     for each in document["skipped"]:

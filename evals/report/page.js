@@ -139,8 +139,9 @@
       }
     }
     const [ox, oy] = place(ours);
+    const crowded = Math.abs(oy - 14 - (y.at(best.quality_macro) - 6)) < 16;
     root.append(svg("circle", { cx: ox, cy: oy, r: 8, fill: "var(--ours)", stroke: "var(--card)", "stroke-width": 2 }),
-      svg("text", { x: ox, y: oy - 14, "text-anchor": "middle", class: "label", "font-weight": 600, style: "font-size: 13px" }, `default ${pct(ours.quality_macro)}`));
+      svg("text", { x: ox, y: crowded ? oy + 24 : oy - 14, "text-anchor": "middle", class: "label", "font-weight": 600, style: "font-size: 13px" }, `default ${pct(ours.quality_macro)}`));
     const [qx, qy] = place(oracle);
     root.append(svg("path", { d: `M${qx} ${qy - 7}l7 7l-7 7l-7-7z`, fill: "var(--oracle)" }, svg("title", {}, "query oracle")));
     const found = data.curves.aiq;
@@ -165,7 +166,7 @@
         svg("line", { x1: at(each.ci95[0]), x2: at(each.ci95[1]), y1: 9, y2: 9, stroke: colours[each.kind], "stroke-width": 2, opacity: .45 }),
         svg("circle", { cx: at(each.quality_macro), cy: 9, r: 4, fill: colours[each.kind] }));
       const v = each.vs_best_single, self = each.router === "best-single";
-      const cells = [el("td", { title: each.what }, each.router.replace(/^(expert|estimator):/, "")), el("td", {}, pct(each.quality_macro, 2)), el("td", { class: "whisker", title: `${pct(each.ci95[0])} to ${pct(each.ci95[1])}` }, mark)];
+      const cells = [el("td", { title: each.what + (each.unmeasured ? `; ${each.unmeasured} of its choices were never measured and are left out` : "") }, each.router.replace(/^(expert|estimator):/, "") + (each.unmeasured ? " *" : "")), el("td", {}, pct(each.quality_macro, 2)), el("td", { class: "whisker", title: `${pct(each.ci95[0])} to ${pct(each.ci95[1])}` }, mark)];
       if (several) cells.push(el("td", {}, pct(each.quality_micro, 2)));
       if (data.cost_unit !== "none") cells.push(el("td", {}, COST[1](each.cost)));
       cells.push(el("td", {}, each.oracle_gap_closed === null ? "–" : `${pct(each.oracle_gap_closed, 0)} %`),

@@ -25,6 +25,9 @@ def retrieval(
     leave_one_out: Annotated[
         bool, typer.Option("--leave-one-out", help="Also each domain added by its documents alone; minutes.")
     ] = False,
+    adapters: Annotated[
+        bool, typer.Option("--adapters", help="Train query-side adapters, and route over them too; minutes.")
+    ] = False,
     json: JsonFile = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page to look at.")] = None,
     encoder: Encoder = DEFAULT_MODEL,
@@ -46,8 +49,9 @@ def retrieval(
     with complaints():
         from evals.report import write_json, write_text
         from evals.retrieval.data import read_domains
+        from evals.retrieval.scores import Scores
         from evals.retrieval.searching import search_all
-        from evals.retrieval.systems import rows
+        from evals.retrieval.systems import figures, rows
         from evals.retrieval.table import page, table
         from experts.retrieval.encoders import open_encoder
         from router.cli.output import screen
@@ -56,11 +60,23 @@ def retrieval(
         opened = open_encoder(encoder, runtime, threads=threads)
         with bars() as progress:
             world = search_all(domains, opened, progress.step, progress.embedding, seed)
+            wider, more, choice = world, list[dict[str, Any]](), dict[str, float]()
+            if adapters:
+                from evals.retrieval.adapted import with_adapters
+
+                dense_ms = world.search_ms["dense"]
+
+                def row(system: str, scores: Scores) -> dict[str, Any]:
+                    return figures(world, system, scores, dense_ms, resamples=resamples, seed=seed)
+
+                wider, more, choice = with_adapters(world, row, seed, progress.step)
             progress.step("judging")
-            found = rows(world, resamples=resamples, seed=seed, leave_one_out=leave_one_out)
+            found = rows(world, resamples=resamples, seed=seed, leave_one_out=leave_one_out, routed_on=wider)
+            found = [*found, *more]
         document: dict[str, Any] = {
             "rows": found, "encoder": opened.fingerprint, "seed": seed, "resamples": resamples,
             "documents": len(world.ids), "test": len(world.test), "training": len(world.training),
+            "adapters_on_training": choice,
         }  # fmt: skip
         screen().print(table(document))
         if json is not None:

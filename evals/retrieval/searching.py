@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.retrieval.data import Domain, Judged
-from evals.retrieval.embedded import embed
 from evals.retrieval.words import Bm25
 from experts.protocols import Encoder, Vectors
+from experts.retrieval.embedded import embed
 from router.retrieval.corpora import Pilots, pilots_of
 from router.retrieval.ranking import Found
 
@@ -25,18 +25,21 @@ MOST_TRAINING = 600
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One query with what it found. `rows`: positions in all documents; `relevant`: one flag a row found."""
+    """One query with what it found. `rows`: positions in all documents; `relevant`: one flag a row found; `vector`: its
+    own."""
 
     query: Judged
     domain: int
     rows: NDArray[np.int64]
     found: Found
     relevant: NDArray[np.bool_]
+    vector: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class World:
-    """`ids`: of all documents, a domain's after another's, with the domain's position before the id."""
+    """`ids`: of all documents, a domain's after another's, with the domain's position before the id; `documents`: their
+    vectors."""
 
     names: tuple[str, ...]
     ids: tuple[str, ...]
@@ -44,6 +47,7 @@ class World:
     test: tuple[Asked, ...]
     training: tuple[Asked, ...]
     search_ms: dict[str, float]
+    documents: Vectors
 
     def relevant(self, asked: Asked) -> dict[str, int]:
         return {f"{asked.domain}/{name}": gain for name, gain in asked.query.relevant.items()}
@@ -79,7 +83,7 @@ def search_all(
                 gains = {place_of[key] for name in query.relevant if (key := f"{domain}/{name}") in place_of}
                 flags = np.array([int(each) in gains for each in rows], bool)
                 found = Found(table, owner[rows].astype(np.int64), beliefs[start + row])
-                made.append(Asked(query, domain, rows, found, flags))
+                made.append(Asked(query, domain, rows, found, flags, vectors[start + row]))
             told(min(start + BATCH, len(chosen)), len(chosen))
         return tuple(made)
 
@@ -89,7 +93,8 @@ def search_all(
         [(place, query) for place, domain in enumerate(domains) for query in _drawn(domain.training(), rng)], "training"
     )
     typical = {name: float(np.median(values)) if values else 0.0 for name, values in took.items()}
-    return World(tuple(domain.name for domain in domains), ids, pilots, test, training, typical)
+    names = tuple(domain.name for domain in domains)
+    return World(names, ids, pilots, test, training, typical, documents)
 
 
 def _drawn(queries: Sequence[Judged], rng: np.random.Generator) -> list[Judged]:

@@ -16,6 +16,7 @@ from router.retrieval.ranking import Found, Ranker, fit_ranker
 
 Floats = NDArray[np.float64]
 Score = Callable[[Found], Floats]
+Row = Callable[[str, Scores], dict[str, Any]]
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8)
 HYBRID = 0.2
 HALF = 0.5
@@ -44,8 +45,10 @@ def judged(world: World, queries: Sequence[Asked], by: Score, told: bool = False
 def fitted(queries: Sequence[Asked]) -> Ranker:
     """The router's weights from judged queries; domains count by the root of how many queries they have."""
     counts = np.bincount([asked.domain for asked in queries])
+    more = queries[0].found.scores.shape[1] - len(RETRIEVERS)
+    names = (*RETRIEVERS, *(f"adapted {number}" for number in range(1, 1 + more)))
     return fit_ranker(
-        RETRIEVERS, [asked.found for asked in queries], [asked.relevant for asked in queries],
+        names, [asked.found for asked in queries], [asked.relevant for asked in queries],
         np.array([counts[asked.domain] ** -0.5 for asked in queries]),
     )  # fmt: skip
 
@@ -61,24 +64,27 @@ def narrowed(world: World, queries: Sequence[Asked], mass: float) -> tuple[list[
     return made, world.pilots.share(kept)
 
 
-def rows(world: World, *, resamples: int, seed: int, leave_one_out: bool = False) -> list[dict[str, Any]]:
-    """The report's rows; nothing is chosen on test queries but by the oracles, which say so."""
+def rows(
+    world: World, *, resamples: int, seed: int, leave_one_out: bool = False, routed_on: World | None = None
+) -> list[dict[str, Any]]:
+    """The report's rows; nothing is chosen on test queries but by the oracles, which say so. `routed_on`: the same
+    world with more that the router may look at."""
+    wider = routed_on or world
     both = sum(world.search_ms.values())
     singles = {name: judged(world, world.test, single(place)) for place, name in enumerate(RETRIEVERS)}
     hybrid = judged(world, world.test, mixed(HYBRID))
-    weight = max(WEIGHTS, key=lambda each: _mean(world, world.training, judged(world, world.training, mixed(each))))
+    weight = max(WEIGHTS, key=lambda each: mean(world.training, judged(world, world.training, mixed(each)).ndcg10))
     best_fixed = judged(world, world.test, mixed(weight))
     pool = [*singles.values(), hybrid, best_fixed]
-    ranker = fitted(world.training)
-    routed = judged(world, world.test, ranker.scores)
-    routing_ms = _routing_ms(ranker, world.test)
-    half, share, mass = half_searched(world)
-    half_ranker = fitted(narrowed(world, world.training, mass)[0])
-    halved = judged(world, half, half_ranker.scores)
+    ranker = fitted(wider.training)
+    routed = judged(wider, wider.test, ranker.scores)
+    routing_ms = _routing_ms(ranker, wider.test)
+    half, share, mass = half_searched(wider)
+    half_ranker = fitted(narrowed(wider, wider.training, mass)[0])
+    halved = judged(wider, half, half_ranker.scores)
 
     def row(system: str, found: Scores, ms: float, searched: float = 1.0, **more: Any) -> dict[str, Any]:
-        return {**_figures(world, found, resamples, seed), "system": system, "p50_ms": ms,
-                "searched_share": searched, **more}  # fmt: skip
+        return figures(world, system, found, ms, searched, resamples=resamples, seed=seed, **more)
 
     made = [row(name, found, world.search_ms[name]) for name, found in singles.items()]
     made.append(row("hybrid", hybrid, both, weight=HYBRID))
@@ -139,15 +145,27 @@ def _by_domain(queries: Sequence[Asked], values: Floats) -> dict[int, Floats]:
     return {int(each): values[domains == each] for each in np.unique(domains)}
 
 
-def _mean(world: World, queries: Sequence[Asked], found: Scores) -> float:
-    return float(np.mean([values.mean() for values in _by_domain(queries, found.ndcg10).values()]))
+def mean(queries: Sequence[Asked], values: Floats) -> float:
+    """Over the domains, of the mean over each domain's queries."""
+    return float(np.mean([each.mean() for each in _by_domain(queries, values).values()]))
 
 
-def _figures(world: World, found: Scores, resamples: int, seed: int) -> dict[str, Any]:
+def figures(
+    world: World,
+    system: str,
+    found: Scores,
+    ms: float,
+    searched: float = 1.0,
+    *,
+    resamples: int,
+    seed: int,
+    **more: Any,
+) -> dict[str, Any]:
+    """One row."""
     columns = [_by_domain(world.test, values) for values in found]
     low, high = interval(list(columns[0].values()), seed=seed, resamples=resamples)
     return {
-        "mean_ndcg10": _mean(world, world.test, found), "low": low, "high": high,
+        "mean_ndcg10": mean(world.test, found.ndcg10), "low": low, "high": high,
         "mean_recall10": float(np.mean([values.mean() for values in columns[1].values()])),
         "mean_mrr10": float(np.mean([values.mean() for values in columns[2].values()])),
         "datasets": {
@@ -155,6 +173,7 @@ def _figures(world: World, found: Scores, resamples: int, seed: int) -> dict[str
                                 "mrr10": float(columns[2][each].mean()), "queries": len(columns[0][each])}
             for each in columns[0]
         },
+        "system": system, "p50_ms": ms, "searched_share": searched, **more,
     }  # fmt: skip
 
 

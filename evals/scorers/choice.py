@@ -25,6 +25,9 @@ class Choice:
     def __init__(self, options: Options) -> None:
         self._options = options
 
+    def check(self, sample: Sample) -> None:
+        references(sample)
+
     async def score(self, sample: Sample, said: Said) -> Score:
         wanted = {reference.strip().strip("().").upper() for reference in references(sample)}
         given = letter(said.text, self._options.choices)

@@ -22,6 +22,9 @@ class Contains:
     def __init__(self, options: Options) -> None:
         self._options = options
 
+    def check(self, sample: Sample) -> None:
+        references(sample)
+
     async def score(self, sample: Sample, said: Said) -> Score:
         text, wanted = _flat(said.text), references(sample)
         found = [one for one in wanted if _flat(one) in text]

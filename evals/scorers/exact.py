@@ -22,6 +22,9 @@ class Exact:
     def __init__(self, options: Options) -> None:
         self._options = options
 
+    def check(self, sample: Sample) -> None:
+        references(sample)
+
     async def score(self, sample: Sample, said: Said) -> Score:
         given = said.text.strip() if self._options.whole else final(said.text)
         right = any(self._same(given, wanted) for wanted in references(sample))

@@ -24,17 +24,24 @@ class Numeric:
     def __init__(self, options: Options) -> None:
         self._options = options
 
+    def check(self, sample: Sample) -> None:
+        self._wanted(sample)
+
     async def score(self, sample: Sample, said: Said) -> Score:
-        given = stated(said.text)
+        wanted, given = self._wanted(sample), stated(said.text)
         if given is None:
             return Score(0.0, "no number in the answer")
+        return Score(float(any(self._near(given, one) for one in wanted)), f"answered {float(given):g}")
+
+    @staticmethod
+    def _wanted(sample: Sample) -> list[Fraction]:
+        found: list[Fraction] = []
         for reference in references(sample):
-            wanted = numbers(reference)
-            if not wanted:
+            told = numbers(reference)
+            if not told:
                 raise ValueError(f"sample {sample.id}: reference: expected a number, got {reference!r}")
-            if self._near(given, wanted[-1]):
-                return Score(1.0, f"answered {float(given):g}")
-        return Score(0.0, f"answered {float(given):g}")
+            found.append(told[-1])
+        return found
 
     def _near(self, given: Fraction, wanted: Fraction) -> bool:
         off = abs(given - wanted)

@@ -22,14 +22,19 @@ class Regex:
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    async def score(self, sample: Sample, said: Said) -> Score:
+    def check(self, sample: Sample) -> None:
+        self._patterns(sample)
+
+    def _patterns(self, sample: Sample) -> list[re.Pattern[str]]:
         flags = re.MULTILINE | (0 if self._options.case else re.IGNORECASE)
+        try:
+            return [re.compile(reference, flags) for reference in references(sample)]
+        except re.error as fault:
+            raise ValueError(f"sample {sample.id}: reference: not a regular expression: {fault}") from fault
+
+    async def score(self, sample: Sample, said: Said) -> Score:
         text = said.text.strip()
-        for reference in references(sample):
-            try:
-                pattern = re.compile(reference, flags)
-            except re.error as fault:
-                raise ValueError(f"sample {sample.id}: reference: not a regular expression: {fault}") from fault
+        for pattern in self._patterns(sample):
             found = pattern.fullmatch(text) if self._options.whole else pattern.search(text)
             if found:
                 return Score(1.0, f"matched {found[0][:200]!r}")

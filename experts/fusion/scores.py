@@ -61,6 +61,14 @@ def batches(sequences: Sequence[Sequenced], most: int) -> list[list[int]]:
     return found
 
 
+def unheard(sequences: Sequence[Sequenced], experts: int) -> Scores:
+    """For a router that is trained without hearing the experts: what a silent one says, and nothing on disk."""
+    starts = np.cumsum([0, *(row.spoken for row in sequences)]).tolist()
+    shape = (starts[-1], experts)
+    liked = np.broadcast_to(np.float16(0), (*shape, TOP))
+    return Scores(starts, liked[..., 0], np.broadcast_to(np.int32(0), (*shape, TOP)), liked)
+
+
 def compute(
     sequences: Sequence[Sequenced],
     experts: Sequence[Path],

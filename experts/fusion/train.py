@@ -217,10 +217,13 @@ def train(plan: Plan, *, resume: bool, bar: Bar) -> dict[str, float]:
     )  # fmt: skip
     device = str(arguments.device)
     kept = plan.scores or plan.out / "scores"
-    heard = scores.compute(
-        sequences, list(plan.experts.values()), lambda folder: members.load(folder, plan.base), kept,
-        device, bar.scored,
-    )  # fmt: skip
+    if plan.stage == 1 and plan.objective == "fusionroute" and plan.weight == 0:
+        heard = scores.unheard(sequences, len(plan.experts))
+    else:
+        heard = scores.compute(
+            sequences, list(plan.experts.values()), lambda folder: members.load(folder, plan.base), kept,
+            device, bar.scored,
+        )  # fmt: skip
     if plan.stage == 2:
         getattr(model, members.HEAD).requires_grad_(False)
     trainer = RouterTrainer(

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from experts.endpoints import Endpoint, least_loaded
 from experts.errors import ExpertBroke, ExpertDown, ExpertError, ExpertRefused, ExpertTimeout
+from experts.kinds._vllm_marks import Marked, wanted
 from experts.kinds._vllm_tokens import Server, VllmTokenCall, begun, tokenizer_of
 from experts.language import Answer, Load, Query
 from experts.protocols import Emit, Parts, Timeouts
@@ -43,6 +44,11 @@ class Options(BaseModel):
     )
     api_key: SecretStr | None = Field(default=None, description="Sent as a bearer token, such as ${QWEN_KEY}.")
     headers: dict[str, SecretStr] = Field(default_factory=dict, description="More headers to send with each call.")
+    marks: int | None = Field(
+        default=None, ge=1,
+        description="For a fused model: the first of its reserved token ids, as `consilium fusion inspect` says it. "
+        "Answers can then tell which of the `members` spoke each word.",
+    )  # fmt: skip
 
 
 def build(name: str, options: Options, parts: Parts) -> VllmExpert:
@@ -68,6 +74,7 @@ class VllmExpert:
             self._headers["authorization"] = f"Bearer {options.api_key.get_secret_value()}"
         for header, value in options.headers.items():
             self._headers[header] = value.get_secret_value()
+        self._marks = options.marks
         self._in_flight = 0
         self._closed = False
         self._tokenizer = ""
@@ -82,6 +89,12 @@ class VllmExpert:
             self._parts.endpoints.release(self._endpoints)
 
     async def answer(self, query: Query, emit: Emit) -> Answer:
+        if self._marks is None or not wanted(query):
+            return await self._answer(query, emit)
+        marked = Marked(query, emit, self._marks)
+        return marked.answer(await self._answer(marked.query, marked.emit))
+
+    async def _answer(self, query: Query, emit: Emit) -> Answer:
         body = upstream_body(query, self._model)
         tried: list[Endpoint] = []
         fault: ExpertError | None = None

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from experts.pocket import questions
 from experts.pocket.compound_words import BOTH, CLOCK, IT, NOUNS, THEN
+from experts.pocket.questions import Question
 from experts.pocket.skills import calc, geo, text, units
 from experts.pocket.skills.geo import Fact
 from experts.pocket.skills.phrasing import chosen, wrapped
@@ -273,6 +274,31 @@ def lesson(rng: Random) -> tuple[str, str]:
     return prompt, plan
 
 
+def invented(rng: Random) -> tuple[str, str]:
+    """A training question whose fact is made up, and its worked answer: of most countries the name is, too.
+
+    Whoever learns from these what follows a fact learns no fact, and to leave facts to those who know them.
+    """
+    while True:
+        asked = draw("train", rng)
+        known = next((one for one in asked.parts if one.skill == "geo"), None)
+        found = _SUBJECT.search(known.posed) if known else None
+        if known is not None and found and asked.prompt.count(found[1]) == 1:
+            break
+    name = found[1] if rng.random() < 0.3 else _any_name(rng)
+    answer = _any_word(rng).capitalize()
+    answer = answer.lower() if known.answer.islower() else answer
+    prompt, worked = asked.prompt.replace(found[1], name), asked.worked
+    if asked.parts[-1].after:
+        operation = asked.combination.split(">")[1]
+        value = Spelling(operation, answer.lower())
+        posed = _SPELL[operation].format(value.word)
+        worked = f"{known.prompt}\n{known.worked}\n{posed}\n{value.worked}".replace(known.answer, answer)
+    else:
+        worked = worked.replace(known.answer, answer)
+    return prompt, worked.replace(found[1], name)
+
+
 _SUBJECT = re.compile(
     r"(?:the capital of|the capital|continent is|currency of|the word|letters does) (?:the )?(.+?)(?: in| have)?[?.]$"
 )
@@ -303,3 +329,16 @@ def compounds(split: Split, n: int, seed: int = 0) -> list[Compound]:
         question = draw(split, rng, f"pocket-compound-{split}-{seed}-{len(asked)}")
         asked.setdefault(question.prompt, question)
     return list(asked.values())
+
+
+def part_questions(split: Split, n: int, seed: int = 0) -> list[Question]:
+    """The parts as a plan poses them, results filled in: n of each skill that has any, no prompt twice."""
+    rng = Random(f"parts {split} {seed}")
+    found: dict[str, dict[str, Question]] = {skill: {} for skill in sorted(set(_SKILL.values()))}
+    while any(len(asked) < n for asked in found.values()):
+        for one in draw(split, rng).parts:
+            asked = found[one.skill]
+            if len(asked) < n and one.prompt not in asked:
+                name = f"pocket-part-{one.skill}-{split}-{seed}-{len(asked)}"
+                asked[one.prompt] = Question(name, one.skill, one.prompt, one.answer, one.worked, split)
+    return [question for asked in found.values() for question in asked.values()]

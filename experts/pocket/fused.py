@@ -25,20 +25,31 @@ from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
 
 SINGLE = 0.35
 """Share of the training questions that need one skill only."""
+INVENTED = 0.4
+"""Share of the questions of two skills whose fact is made up, where the router is to leave facts to the experts."""
 LONGEST = 400
 """Most characters of an answer."""
 SEED = 0
 
 
-def lessons(n: int, seed: int = 1) -> list[dict[str, str]]:
-    """Training questions with worked answers: two skills, and `SINGLE` of one."""
+def lessons(n: int, seed: int = 1, invented: float = 0.0) -> list[dict[str, str]]:
+    """Training questions with worked answers: two skills, of which `invented` have a made-up fact, and `SINGLE` of one.
+
+    With made-up facts no fused likelihood may be learned (`--objective fused`): the router would learn to contradict
+    the expert who knows better.
+    """
     rng = Random(f"fused {seed}")
     rows: list[dict[str, str]] = []
     for _ in range(n):
-        asked: Any = (
-            questions.draw(rng.choice(SKILLS), "train", rng) if rng.random() < SINGLE else compound.draw("train", rng)
-        )
-        rows.append({"prompt": asked.prompt, "completion": asked.worked})
+        if rng.random() < SINGLE:
+            one = questions.draw(rng.choice(SKILLS), "train", rng)
+            prompt, worked = one.prompt, one.worked
+        elif invented and rng.random() < invented:
+            prompt, worked = compound.invented(rng)
+        else:
+            both = compound.draw("train", rng)
+            prompt, worked = both.prompt, both.worked
+        rows.append({"prompt": prompt, "completion": worked})
     return rows
 
 
@@ -154,6 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--router", type=Path, default=WEIGHTS / "fused", help="a trained router")
     words.add_argument("--weights", type=Path, default=WEIGHTS, help="the experts")
     words.add_argument("--n", type=int, help="questions (32,000 to train on, 4,000 for pairs, 500 to measure with)")
+    words.add_argument("--invented", action="store_true", help=f"data: make up {INVENTED:.0%} of the facts")
     words.add_argument("--single", type=int, default=100, help="measure: questions of each single skill")
     words.add_argument("--systems", nargs="+", default=["fusionroute", "head-only", "router", *SKILLS])
     words.add_argument("--objective", choices=("fused", "fusionroute", "fine-tuned"), default="fused",
@@ -167,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--device", default="cpu", help="cpu, or cuda")
     chosen = words.parse_args(arguments)
     if chosen.what == "data":
-        write(chosen.out / "train.jsonl", lessons(chosen.n or 32_000))
+        write(chosen.out / "train.jsonl", lessons(chosen.n or 32_000, invented=INVENTED if chosen.invented else 0.0))
         return
     if chosen.what == "train":
         train(chosen)

@@ -1,7 +1,8 @@
 """`python -m experts.pocket.measure`: what the base and the experts can do, measured, and kept beside the weights.
 
 Writes `results.json` (every model on held-out questions of every skill) and `outcomes.jsonl.gz` with `models.json`
-(how the five experts did on questions of the train and validation wordings: what a router learns from).
+(how the five experts did on questions of the train and validation wordings, and on sub-questions as a plan poses
+them: what a router learns from).
 """
 
 import argparse
@@ -16,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experts.pocket.compound import part_questions
 from experts.pocket.questions import SKILLS, Question, questions, right
 from experts.pocket.skills.split import Split
 
@@ -39,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--n", type=int, default=200, help="held-out questions of each skill")
     words.add_argument("--train", type=int, default=150, help="outcomes of train wordings, of each skill")
     words.add_argument("--validation", type=int, default=60, help="outcomes of validation wordings, of each skill")
+    words.add_argument(
+        "--parts", type=int, default=40, help="of each skill: sub-questions of two-skill train questions"
+    )
     words.add_argument("--model", action="append", choices=MODELS, help="only print these models' held-out scores")
     words.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     return words
@@ -53,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked = {skill: questions(skill, "test", chosen.n, SEED) for skill in SKILLS}
     splits: tuple[tuple[Split, int], ...] = (("train", chosen.train), ("validation", chosen.validation))
     learned = [question for skill in SKILLS for split, n in splits for question in questions(skill, split, n, SEED)]
+    posed = [*part_questions("train", chosen.parts, SEED), *part_questions("validation", chosen.parts // 3, SEED)]
     matrix: dict[str, dict[str, float]] = {}
     outcomes: dict[str, list[tuple[float, int]]] = {}
     wrong: list[dict[str, str]] = []
@@ -71,14 +77,17 @@ def main(arguments: list[str] | None = None) -> None:
             if not row.score and q.skill == name
         ]
         print(f"{name:>6}", "  ".join(f"{skill} {score:6.1%}" for skill, score in matrix[name].items()), flush=True)
-        outcomes[f"pocket-{name}"] = [(row.score, row.tokens) for row in graded[len(flat) :]]
+        if name == "base" or chosen.model:
+            continue
+        planned, more = _measured(chosen, name, posed, "parts")
+        seconds += more
+        outcomes[f"pocket-{name}"] = [(row.score, row.tokens) for row in [*graded[len(flat) :], *planned]]
     if chosen.model:
         for row in wrong:
             print(json.dumps(row))
         return
-    del outcomes["pocket-base"]
     _write_results(chosen.out / "results.json", chosen, matrix, wrong, seconds)
-    _write_outcomes(chosen.out, learned, outcomes)
+    _write_outcomes(chosen.out, learned + posed, outcomes)
 
 
 class Grade(NamedTuple):
@@ -89,13 +98,16 @@ class Grade(NamedTuple):
     text: str
 
 
-def _measured(chosen: argparse.Namespace, name: str, asked: Sequence[Question]) -> tuple[list[Grade], float]:
-    """The grades of a model, and the seconds they took; kept in `--work` until its weights or the questions change."""
+def _measured(
+    chosen: argparse.Namespace, name: str, asked: Sequence[Question], group: str = "measured"
+) -> tuple[list[Grade], float]:
+    """The grades of a model on a group of questions, and the seconds they took; kept in `--work` until its weights or
+    the questions change."""
     mark = sha256(repr([(question.prompt, question.answer) for question in asked]).encode())
     for part in sorted({"base", name}):
         for file in sorted((chosen.weights / part).glob("*.safetensors")):
             mark.update(file.read_bytes())
-    kept = chosen.work / f"{name}.measured.json"
+    kept = chosen.work / f"{name}.{group}.json"
     if kept.exists() and (known := json.loads(kept.read_text()))["mark"] == mark.hexdigest():
         return [Grade(*row) for row in known["grades"]], known["seconds"]
     from experts.pocket.answering import load, replies

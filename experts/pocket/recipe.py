@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from experts.pocket import compound, drills, training
+from experts.pocket import atlas, compound, drills, training
 from experts.pocket.questions import draw
 from experts.pocket.training import Example, Settings
 from experts.pocket.vocabulary import BEGIN, CONTEXT, END, IDS, PAD, write_tokenizer
@@ -61,6 +61,8 @@ def train(name: str, plan: dict[str, float], out: Path, work: Path, *, resume: b
     def question(rng: Random) -> Example:
         if name == "plan":
             return Example(*compound.lesson(rng))
+        if name == "atlas":
+            return atlas.draw(rng)
         asked = draw(name, "train", rng)
         return Example(asked.prompt, asked.worked)
 

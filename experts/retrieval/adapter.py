@@ -3,14 +3,19 @@
 Source: RouterRetriever (arXiv 2409.02685): domain experts share the encoder and the documents' vectors, and only the
 query's side is adapted. The map is z = q + (q V) U^T + b, brought back to unit length: of rank r in d dimensions it
 holds 2dr + d numbers (about 200 KB for d = 384 and r = 64).
+
+On disk an adapter is a folder: `adapter.json`, which names the encoder that it was trained for, and the numbers as
+safetensors. `consilium retriever train` makes one (`experts.retrieval.adapting`).
 """
 
 from __future__ import annotations
 
-import tempfile
-import zipfile
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +24,9 @@ from experts.errors import ConfigError
 from experts.protocols import Vectors
 
 Floats = NDArray[np.float32]
-FORMAT = 1
+FORMAT = 2
+MANIFEST = "adapter.json"
+PARTS = ("down", "up", "bias")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,32 +58,59 @@ class Adapter:
         length = np.linalg.norm(moved, axis=1, keepdims=True)
         return np.where(length > 1e-6, moved / np.maximum(length, 1e-6), vectors).astype(np.float32)
 
-    def save(self, path: Path) -> None:
-        """One npz, written whole and renamed."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.savez(
-                file, format=np.array(FORMAT), id=np.array(self.id), encoder=np.array(self.encoder),
-                down=self.down, up=self.up, bias=self.bias,
-            )  # fmt: skip
-        Path(file.name).replace(path)
-
-
-def load_adapter(path: Path, encoder: str) -> Adapter:
-    """Reads an adapter for vectors of `encoder`. Raises ConfigError for another encoder's, and for a damaged file."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            if int(held["format"]) != FORMAT:
-                raise ConfigError(f"{path}: expected adapter format {FORMAT}, found {int(held['format'])}")
-            adapter = Adapter(
-                str(held["id"]), str(held["encoder"]),
-                *(np.asarray(held[name], np.float32) for name in ("down", "up", "bias")),
-            )  # fmt: skip
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as fault:
-        raise ConfigError(f"{path}: expected an adapter written by this project, cannot be read: {fault}") from fault
-    if adapter.encoder != encoder:
-        raise ConfigError(
-            f"{path}: adapter {adapter.id} was trained for encoder {adapter.encoder}, the vectors are of {encoder}; "
-            f"train it again, or name that encoder"
+    def scaled(self, strength: float) -> Adapter:
+        """The same map, so many times as strong; 0 changes no query."""
+        return Adapter(
+            self.id, self.encoder, self.down, np.float32(strength) * self.up, np.float32(strength) * self.bias
         )
-    return adapter
+
+    def save(self, folder: Path, notes: Mapping[str, Any] | None = None) -> None:
+        """`notes` are kept in the manifest, which is replaced last: a kill leaves the old adapter or the new one."""
+        from safetensors.numpy import save
+
+        folder.mkdir(parents=True, exist_ok=True)
+        said = save({name: np.ascontiguousarray(getattr(self, name)) for name in PARTS})
+        weights = folder / f"adapter-{blake2b(said, digest_size=6).hexdigest()}.safetensors"
+        manifest = {
+            "format": FORMAT, "id": self.id, "encoder": self.encoder, "dimensions": len(self.bias),
+            "rank": self.down.shape[1], "weights": weights.name, **(notes or {}),
+        }  # fmt: skip
+        for path, content in ((weights, said), (folder / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")):
+            draft = path.with_name(f"{path.name}.tmp")
+            draft.write_bytes(content)
+            draft.replace(path)
+        for old in folder.glob("adapter-*.safetensors"):
+            if old.name != weights.name:
+                old.unlink()
+
+
+def load_adapter(folder: Path, encoder: str) -> Adapter:
+    """Reads an adapter for vectors of `encoder`. Raises ConfigError for another encoder's, and for a damaged one."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        found, name, weights = str(manifest["encoder"]), str(manifest["id"]), folder / str(manifest["weights"])
+        if manifest["format"] != FORMAT:
+            raise ConfigError(f"{folder}: expected adapter format {FORMAT}, found {manifest['format']}; train it again")
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise ConfigError(
+            f"{folder}: expected an adapter made by `consilium retriever train`, cannot be read: {fault!r}"
+        ) from fault
+    if found != encoder:
+        raise ConfigError(
+            f"{folder}: adapter {name} was trained for encoder {found}, the vectors are of {encoder}; train it again, "
+            "or name that encoder"
+        )
+    return Adapter(name, found, *_numbers(weights))
+
+
+def _numbers(path: Path) -> list[Floats]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        held = load(path.read_bytes())
+        return [np.asarray(held[part], np.float32) for part in PARTS]
+    except (OSError, SafetensorError, KeyError) as fault:
+        raise ConfigError(
+            f"{path}: expected an adapter's numbers, cannot be read: {fault!r}; train it again"
+        ) from fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from router.cli import ask, check, encoder, experts, fit, fusion, index, keys, route, serve, up, version
+from router.cli import ask, check, encoder, experts, fit, fusion, index, keys, retriever, route, serve, up, version
 from router.cli.plugins import CommandsWithPlugins
 
 HELP = """One OpenAI-compatible gateway in front of many expert language models.
@@ -33,4 +33,5 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(fusion.app, name="fusion")
 app.add_typer(index.app, name="index")
+app.add_typer(retriever.app, name="retriever")
 app.command("version")(version.version)

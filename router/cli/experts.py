@@ -118,18 +118,21 @@ def show(
 
       consilium experts show qwen-math --registry registry/
       consilium experts show qwen-math --registry registry/ --state var/
+      consilium experts show qwen-math --url http://127.0.0.1:8080
     """
     from experts.errors import ConfigError
     from router.cli.output import print_json, screen
 
     if url:
-        found = _ask_gateway(url, key, "GET", f"/v1/experts/{name}")["manifest"]
+        from router.skills import Profile
+
+        reply = _ask_gateway(url, key, "GET", f"/v1/experts/{name}")
+        found, known = reply["manifest"], Profile.from_json(reply["profile"]) if "profile" in reply else None
     else:
         said = {row["name"]: row for row in _from_disk(on_disk(registry))}
         if name not in said:
             raise ConfigError(f"expert {name}: no such expert; known are {', '.join(said) or 'none'}")
-        found = said[name]
-    known = None if url else _profile(name, state)
+        found, known = said[name], _profile(name, state)
     if json:
         print_json(found if known is None else {**found, "profile": known.json()})
         return

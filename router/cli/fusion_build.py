@@ -77,6 +77,8 @@ def _show(facts: dict[str, Any]) -> None:
     shown.add_row("in all", "", "", f"{facts['parameters'] / 1e6:,.2f} M")
     screen().print(shown)
     typer.echo(f"{facts['vocabulary']} tokens, context {facts['context'] or '?'}, tokenizer {facts['tokenizer']}")
+    named = ", ".join(member["name"] for member in facts["members"][1:])
+    typer.echo(f"in a registry: marks: {facts['marks']}, members: experts that stand for {named}, in this order")
 
 
 def _facts(folder: Path, config: FusionConfig) -> dict[str, Any]:
@@ -96,6 +98,7 @@ def _facts(folder: Path, config: FusionConfig) -> dict[str, Any]:
         raise ConfigError(f"{folder}: its checkpoint is empty")
     return {
         "folder": str(folder), "members": members, "parameters": sum(counts.values()), "vocabulary": config.vocabulary,
+        "marks": config.vocabulary,
         "context": getattr(config, "max_position_embeddings", None),
         "tokenizer": getattr(config, "tokenizer_fingerprint", ""),
     }  # fmt: skip

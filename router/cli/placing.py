@@ -14,6 +14,8 @@ from registry.schema import ExpertManifest
 
 POCKET_URL = "POCKET_URL"
 """The variable that the pocket registry takes its server's address from."""
+FUSED, FUSED_URL = "POCKET_FUSED", "POCKET_FUSED_URL"
+"""The same for the fused pocket model: its checkpoint, and its server's address."""
 
 
 def pocket_folder() -> Path:
@@ -23,9 +25,34 @@ def pocket_folder() -> Path:
     return Path(experts.errors.__file__).parent / "pocket"
 
 
-def residences(registry: Registry) -> list[Residence]:
-    """What the manifests with a `serve:` key say about their servers. Raises ConfigError."""
-    return [_residence(registry, manifest) for manifest in registry.experts.values() if manifest.serve is not None]
+def fused_checkpoint(home: Path) -> Path:
+    """The fused pocket model's checkpoint under `home`, made from the committed weights unless it is there.
+
+    Its name says which weights it was made of, so that newer ones make another.
+    """
+    import hashlib
+
+    from experts.pocket.questions import SKILLS
+
+    weights = pocket_folder() / "weights"
+    folders = {name: weights / name for name in ("fused", "base", *SKILLS)}
+    digest = hashlib.sha256()
+    for name, folder in folders.items():
+        for file in sorted(folder.iterdir()):
+            digest.update(f"{name}/{file.name}".encode() + file.read_bytes())
+    made = home / f"pocket-fused-{digest.hexdigest()[:12]}"
+    if not made.exists():
+        from experts.fusion.checkpoint import build
+
+        build(folders["fused"], {skill: folders[skill] for skill in SKILLS}, made, base=folders["base"])
+    return made
+
+
+def residences(registry: Registry, *, fused: bool = False) -> list[Residence]:
+    """What the manifests with a `serve:` key say about their servers, `fused` experts' ones or not. Raises
+    ConfigError."""
+    served = [one for one in registry.experts.values() if one.serve is not None and (fused or not one.members)]
+    return [_residence(registry, manifest) for manifest in served]
 
 
 def _residence(registry: Registry, manifest: ExpertManifest) -> Residence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
     from router.config import Config
 
 DEFAULT_LOGS = "~/.local/state/consilium/logs"
+CHECKPOINTS = "~/.cache/consilium"
+"""Where a checkpoint that is made of committed weights is kept."""
 
 
 def up(
     registry: Registry = None,
     pocket: Annotated[bool, typer.Option("--pocket", help="The pocket experts: tiny, real, on this CPU.")] = False,
+    fusion: Annotated[
+        bool, typer.Option("--fusion", help="With --pocket: also the experts fused into one model, on a second server.")
+    ] = False,
     host: Annotated[str | None, typer.Option(help="The gateway's address.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="The gateway's port.", show_default="8080")] = None,
     pocket_port: Annotated[int | None, typer.Option(help="Port of the pocket experts' server.")] = None,
@@ -45,13 +51,14 @@ def up(
     [bold]Examples[/]
 
       consilium up --pocket
+      consilium up --pocket --fusion
       consilium up --registry registry/ --port 9000
       consilium up --pocket --once --json | jq .
     """
     from experts.errors import ConfigError
     from experts.fleet.placement import place
     from router.cli.output import screen
-    from router.cli.placing import POCKET_URL, pocket_folder, residences
+    from router.cli.placing import FUSED, FUSED_URL, POCKET_URL, fused_checkpoint, pocket_folder, residences
     from router.cli.session import Display, Session
     from router.config import check_exposure, load_config
     from router.local import load_registry
@@ -62,18 +69,21 @@ def up(
         end_with_parent(signal.SIGTERM)
     if pocket and registry is not None:
         raise ConfigError("--pocket and --registry: give one of them")
+    if fusion and not pocket:
+        raise ConfigError("--fusion goes with --pocket; a registry's own fused experts are started in any case")
     if pocket:
         registry = pocket_folder() / "registry.yaml"
         measured = pocket_folder() / "outcomes.jsonl.gz"
         outcomes = outcomes or (measured if measured.exists() else None)
     if pocket_port is not None:
-        import os
-
         os.environ[POCKET_URL] = f"http://127.0.0.1:{pocket_port}/v1"
+        os.environ.setdefault(FUSED_URL, f"http://127.0.0.1:{pocket_port + 1}/v1")
+    if fusion:
+        os.environ[FUSED] = str(fused_checkpoint(Path(CHECKPOINTS).expanduser()))
     settings = load_config({"registry": registry, "outcomes": outcomes, "host": host, "port": port}, config)
     check_exposure(settings)
     manifests = load_registry(settings.registry)
-    servers = place(residences(manifests))
+    servers = place(residences(manifests, fused=fusion or not pocket))
     tasks = prepared(settings, servers, config, logs.expanduser(), pocket=pocket)
     samples, route = sampled(manifests, pocket=pocket)
     served = frozenset(name for server in servers for name in server.experts)

@@ -2,17 +2,17 @@
 
 Source: Composition of Experts (arXiv 2412.01868): the best expert of a query is too jittery a label to learn, so a
 query is first given a category, and a table says how good each expert is in it. Categories are k-means cells of the
-query vectors, as in the Avengers (arXiv 2505.19797). A single clustering depends on its seed and on the number of
-cells; here several of both are averaged, the numbers of cells being those with the least held-out error, and every
-cell is shrunk toward the experts' means.
+query vectors, as in the Avengers (arXiv 2505.19797), or given ones. A single clustering depends on its seed and on the
+number of cells; here several of both are averaged, the numbers of cells being those with the least held-out error, and
+every cell is shrunk toward the experts' means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from experts.language import Card
 from experts.protocols import Vectors
 from router.estimators import _files
+from router.estimators._cells import Clustering, by_task, usual_closeness
 from router.estimators._evidence import (
     Floats,
     Ints,
@@ -39,57 +40,25 @@ from router.plan import Estimates, Queries
 from router.protocols import Parts
 
 FOLDS = 5
+FEWEST = 3
+"""Rows up to which nothing can be said of how alike they are: a query is compared with the three nearest."""
 
 
 class Options(BaseModel):
-    """`sizes`: numbers of cells tried; `keep`: how many of them, by held-out error, are averaged; `seeds`: how many
-    clusterings of each; `rows_per_cell`: sizes that would leave fewer rows to a cell are not tried; `settled`: rows
-    from which the cells stay as they are: with fewer, all rows are kept and clustered anew when they have doubled."""
+    """`categories`: `cells` of k-means, or the `tasks` of the outcomes (labels are read when fitting only: a query
+    belongs to the task whose mean vector is nearest). `sizes`: numbers of cells tried; `keep`: how many of them, by
+    held-out error, are averaged; `seeds`: how many clusterings of each; `rows_per_cell`: sizes that would leave fewer
+    rows to a cell are not tried; `settled`: rows from which the cells stay as they are: with fewer, all rows are kept
+    and clustered anew when they have doubled."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    categories: Literal["cells", "tasks"] = "cells"
     sizes: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
     keep: int = Field(default=4, ge=1)
     seeds: int = Field(default=3, ge=1)
     iterations: int = Field(default=12, ge=1)
     rows_per_cell: int = Field(default=12, ge=1)
     settled: int = Field(default=2000, ge=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Clustering:
-    """All cells of all clusterings, one below the other: clustering t owns the rows edges[t] to edges[t + 1]."""
-
-    centroids: Vectors
-    edges: Ints
-
-    def cosines(self, vectors: Vectors) -> Vectors:
-        """Of every query with every centroid, shape (n, cells)."""
-        return vectors @ self.centroids.T
-
-    def cells_of(self, vectors: Vectors) -> NDArray[np.int64]:
-        """The cell of every query in every clustering, as rows of `centroids`. Shape (n, clusterings)."""
-        return self.cells_in(self.cosines(vectors))
-
-    def cells_in(self, cosine: Vectors) -> NDArray[np.int64]:
-        """The same from the cosines."""
-        out = np.empty((len(cosine), len(self.edges) - 1), np.int64)
-        for column, (start, end) in enumerate(pairwise(self.edges.tolist())):
-            out[:, column] = cosine[:, start:end].argmax(1)
-        return out + self.edges[:-1]
-
-    @staticmethod
-    def closeness(cosine: Vectors) -> Floats:
-        """Mean cosine with the three nearest centroids, shape (n,)."""
-        count = min(3, cosine.shape[1])
-        return np.partition(cosine, cosine.shape[1] - count, axis=1)[:, -count:].mean(1).astype(np.float64)
-
-    def sizes(self) -> list[int]:
-        """How many cells each clustering has."""
-        return [int(b - a) for a, b in zip(self.edges[:-1], self.edges[1:], strict=True)]
-
-    def only(self, which: Sequence[int]) -> Clustering:
-        parts = [self.centroids[self.edges[t] : self.edges[t + 1]] for t in which]
-        return Clustering(np.concatenate(parts), np.cumsum([0, *(len(part) for part in parts)]))
 
 
 class Clusters:
@@ -157,14 +126,14 @@ class Clusters:
 
     def placed(self, queries: Queries) -> tuple[Estimates, Floats]:
         """The estimates; and how much each query is like those with outcomes, shape (n,): 1 within their usual
-        closeness to the cells, falling to 0 far outside, and 0 where there are no cells."""
+        closeness to the cells (to the rows, where these are too few for cells), and falling to 0 far outside."""
         if self._clustering is None:
             shape = (len(queries), len(self._experts))
             found = estimates(
                 self._experts, np.broadcast_to(self._effects.mean, shape), np.broadcast_to(self._effects.error, shape),
                 self._effects, ("too few outcomes for categories",),
             )  # fmt: skip
-            return found, np.zeros(len(queries))
+            return found, self._near_rows(queries)
         cosine = self._clustering.cosines(vectors_of(queries, "clusters"))
         cell = self._clustering.cells_in(cosine)
         each = self._table[cell]
@@ -172,10 +141,19 @@ class Clusters:
         spread = np.clip(quality * (1 - quality), 0.02, None) / (self._counts[cell].mean(1) + self._shrink.specialty)
         note = f"{cell.shape[1]} clusterings; cells " + ", ".join(map(str, self._clustering.sizes()))
         found = estimates(self._experts, quality, np.sqrt(spread + each.var(1)), self._effects, (note,))
+        return found, self._familiar(Clustering.closeness(cosine))
+
+    def _familiar(self, closeness: Floats) -> Floats:
         usual, edge = self._closeness
         far = edge - 1.25 * (usual - edge)
-        like = (self._clustering.closeness(cosine) - far) / max(edge - far, 1e-6)
-        return found, np.minimum(np.maximum(like, 0), 1)
+        return np.minimum(np.maximum((closeness - far) / max(edge - far, 1e-6), 0), 1)
+
+    def _near_rows(self, queries: Queries) -> Floats:
+        """Without cells, how much each query is like the rows themselves; not at all where there is next to none."""
+        if len(self._kept) <= FEWEST:
+            return np.zeros(len(queries))
+        rows = vectors_of(self._kept, "clusters")
+        return self._familiar(Clustering.closeness(vectors_of(queries, "clusters") @ rows.T))
 
     def save(self, folder: Path) -> None:
         arrays = _files.arrays_of(self._effects) | {"sums": self._sums, "counts": self._counts}
@@ -204,20 +182,31 @@ class Clusters:
         self._clustered = len(rows)
         self._kept = rows if len(rows) < self._options.settled else Outcomes.empty(rows.experts)
         self._sums = self._counts = np.zeros((0, len(rows.experts)))
-        sizes = [size for size in self._options.sizes if size * self._options.rows_per_cell <= len(rows)]
-        if not sizes:
+        every = self._categories(rows) if len(rows) else None
+        if every is None:
+            if len(rows) > FEWEST:
+                vectors = vectors_of(rows, "clusters")
+                cosine = vectors @ vectors.T
+                np.fill_diagonal(cosine, -1)
+                self._closeness = usual_closeness(Clustering.closeness(cosine))
             return
-        every = self._cluster(vectors_of(rows, "clusters"), sizes)
         self._clustering = self._choose(every, rows, folds)
         self._sums, self._counts = self._tally(rows)
         cosine = self._clustering.cosines(vectors_of(rows, "clusters"))
-        usual, edge = np.quantile(self._clustering.closeness(cosine), (0.5, 0.05))
-        self._closeness = (float(usual), float(edge))
+        self._closeness = usual_closeness(Clustering.closeness(cosine))
         self._table = self._settled()
 
     def _settled(self) -> Floats:
         """The shrunken quality of every expert in every cell, shape (cells, e)."""
         return cells(self._sums, self._counts, self._effects.mean, self._shrink)[0]
+
+    def _categories(self, rows: Outcomes) -> Clustering | None:
+        """What rows may be told apart by; None where that is nothing."""
+        vectors = vectors_of(rows, "clusters")
+        if self._options.categories == "tasks":
+            return by_task(vectors, rows.tasks)
+        sizes = [size for size in self._options.sizes if size * self._options.rows_per_cell <= len(rows)]
+        return self._cluster(vectors, sizes) if sizes else None
 
     def _cluster(self, vectors: Vectors, sizes: Sequence[int]) -> Clustering:
         import faiss

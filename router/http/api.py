@@ -26,6 +26,7 @@ from router.http.exchange import JSON, Receive, Scope, Send, error_reply, json_o
 from router.http.exchange import reply_json as send_json
 from router.keys import Key
 from router.run import Run
+from router.skills import Profile, profiles
 from router.snapshot import Snapshot
 from router.wishes import from_headers
 
@@ -91,7 +92,14 @@ async def expert(gateway: Gateway, caller: Caller, scope: Scope, receive: Receiv
     snapshot, name = gateway.router.snapshot, last_step(scope)
     if name not in snapshot.experts or not caller.key.may_ask(name):
         raise UnknownModel(f"expert {name!r}: no such expert", param="name")
-    await send_json(send, expert_row(snapshot, name))
+    known = await asyncio.to_thread(_profile, gateway, name)
+    await send_json(send, {**expert_row(snapshot, name), **({} if known is None else {"profile": known.json()})})
+
+
+def _profile(gateway: Gateway, name: str) -> Profile | None:
+    """What `consilium profile` left of an expert; None where it left nothing, or nothing is kept."""
+    log = gateway.router.log
+    return None if log is None else profiles(row for row in log.records.measured() if row.expert == name).get(name)
 
 
 def expert_row(snapshot: Snapshot, name: str) -> dict[str, Any]:

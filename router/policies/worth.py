@@ -2,9 +2,10 @@
 
 One decision space: `balanced`'s choice of a single expert; a vote of k where answers to the query can be compared; a
 cascade from a cheaper expert where its judge of answers was fitted; a council where abilities to aggregate were
-measured. Each has a predicted quality (`router.worth`), predicted calls and cost, and is taken where the gain on the
-single choice exceeds `price` for every further cost of the dearest allowed expert. A composition that the request's
-budget has no room for is left out. `consilium: {"compose": "auto"}` asks for this policy.
+measured; the single choice with passages, where the route's gate was fitted (`retrieve`). Each has a predicted quality
+(`router.worth`), predicted calls and cost, and is taken where the gain on the single choice exceeds `price` for every
+further cost of the dearest allowed expert. What the request's budget has no room for is left out.
+`consilium: {"compose": "auto"}` asks for this policy.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from router.answers.auto import picked
 from router.plan import Alternative, Estimates
 from router.policies import balanced
 from router.policies._scores import allowed
-from router.protocols import Choice, Situation
+from router.protocols import Choice, Passages, Situation
 from router.voting import Floats, Ints, order
 from router.worth import MOST, Composing, of_cascade, of_council, of_vote
 
+RETRIEVE = "retrieve"
 FEWEST = 3
 """Two that disagree settle nothing."""
 AGGREGATING = 1.5
@@ -76,6 +78,7 @@ class Worth:
         price = self._options.price / np.maximum(np.where(may, cost, 0.0).max(1), 1e-12)
         alone, alone_cost = np.zeros(len(base)), np.zeros(len(base))
         alone[rows], alone_cost[rows] = quality[rows, first], cost[rows, first]
+        weighed = several & (situation.passages is not None)
         best, chosen = np.zeros(len(base)), dict[int, tuple[_Option, int]]()
         shown: dict[int, list[Alternative]] = {row: [] for row in rows.tolist()}
         for option in self._options_of(estimates, situation, rows, first, quality, cost):
@@ -87,7 +90,10 @@ class Worth:
                     best[row] = worth[place]
                     chosen[row] = (option, place)
         return [
-            self._composed(estimates, choice, chosen.get(row), alone[row], shown.get(row, []))
+            replace(
+                self._composed(estimates, choice, chosen.get(row), alone[row], shown.get(row, [])),
+                retrieve=chosen[row][0].composer == RETRIEVE if row in chosen else False if weighed[row] else None,
+            )
             for row, choice in enumerate(base)
         ]
 
@@ -107,6 +113,8 @@ class Worth:
             yield from _cascades(situation, rows, first, quality, cost, composing)
         if composing.abilities:
             yield from self._councils(estimates.experts, situation, rows, quality, cost, composing)
+        if situation.passages is not None:
+            yield _informed(situation, situation.passages, rows, first, quality, cost)
 
     def _votes(
         self, experts: Sequence[str], situation: Situation, kind: str, rows: Ints, quality: Floats, cost: Floats,
@@ -164,6 +172,12 @@ class Worth:
             told = f"; nothing composed is worth more than {alone:.2f}" if shown else ""
             return Choice(base.seats, base.spares, base.reason + told, base.score, "single", alternatives)
         option, place = chosen
+        if option.composer == RETRIEVE:
+            reason = (
+                f"passages are expected to raise {estimates.experts[base.seats[0]]} from {alone:.2f} to "
+                f"{option.quality[place]:.2f}"
+            )
+            return Choice(base.seats, base.spares, reason, base.score, "single", alternatives)
         seats = tuple(option.seats[place].tolist())
         others = tuple(column for column in (*base.seats, *base.spares) if column not in seats)
         reason = (
@@ -196,6 +210,17 @@ def _cascades(
     yield _affordable(
         _Option("cascade", rows, np.stack([cheap, first], 1), value, 1 + onward,
                 cost[rows, cheap] + onward * cost[rows, first]), situation,
+    )  # fmt: skip
+
+
+def _informed(
+    situation: Situation, passages: Passages, rows: Ints, first: Ints, quality: Floats, cost: Floats
+) -> _Option:
+    """Each row's single choice, with passages before the question."""
+    more = passages.cost_usd[first] if situation.cost_usd.any() else np.zeros(len(rows))
+    return _affordable(
+        _Option(RETRIEVE, rows, first[:, None], np.clip(quality[rows, first] + passages.gain[rows], 0.0, 1.0),
+                np.ones(len(rows)), cost[rows, first] + more), situation,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from evals.cli import app
 from evals.composing import POLICIES, compose
+from evals.report.compose_page import page
 from evals.routing import Settings
 from router.artifact import read as read_artifact
 from router.fitting import Evidence, fit
@@ -91,11 +92,22 @@ def test_what_votes_need_is_fitted_into_the_artifact(tmp_path: Path) -> None:
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     data = write_world(tmp_path / "world", sums(100))
-    said = CliRunner().invoke(app, ["compose", "-o", str(data), "--json", str(tmp_path / "out.json")])
+    said = CliRunner().invoke(app, ["compose", "-o", str(data), "--json", str(tmp_path / "out.json"),
+                                     "--html", str(tmp_path / "out.html")])  # fmt: skip
     assert said.exit_code == 0, said.output
     assert "vote-sequential" in said.output
     assert "self-ablation" in said.output
     assert row(orjson.loads((tmp_path / "out.json").read_bytes()), "auto")["calls"] >= 1
+    drawn = (tmp_path / "out.html").read_text()
+    assert drawn.count("<polyline") == 3
+    assert all(f"<td>{policy}</td>" in drawn for policy in POLICIES)
+    assert "<script" not in drawn
+
+
+def test_texts_on_the_page_are_data(small: dict[str, Any]) -> None:
+    shown = page({**small, "dataset": "<b>&", "notes": ["<script>alert(1)</script>"]})
+    assert "<script" not in shown
+    assert "&lt;b&gt;&amp;" in shown
 
 
 @pytest.fixture(scope="module")

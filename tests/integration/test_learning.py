@@ -238,6 +238,13 @@ def test_versions_are_kept_numbered_and_named_when_they_are_not_there(tmp_path: 
     roll_back(root, "v0001")
     with pytest.raises(ConfigError, match="no version before v0001"):
         roll_back(root)
+    with pytest.raises(ConfigError, match=r"expected a version, got '../artifacts/v0001'"):
+        roll_back(root, "../artifacts/v0001")
+    assert current(root) == "v0001"
+    (root / "current").write_text("../v0001\n")
+    with pytest.raises(ConfigError, match=r"expected the name of a version .*--rollback"):
+        current(root)
+    assert roll_back(root, "v0002").version == "v0002"
     assert fitted(tmp_path, "first", root) == "v0004"
 
 

@@ -11,8 +11,10 @@ from experts.protocols import silent
 from experts.wire import parse
 from router.explain import plan_json
 from router.local import load_registry, open_router
+from router.records import Recording
 from router.run import Run
 from router.telemetry import Log, Telemetry
+from tests.integration.conftest import Start
 from tests.integration.test_eval_run import consilium
 
 ABLE = """
@@ -47,7 +49,9 @@ async def said(*words: object) -> str:
     return text
 
 
-async def test_profiles_find_skills_and_who_aggregates_best_and_a_council_goes_by_them(tmp_path: Path) -> None:
+async def test_profiles_find_skills_and_who_aggregates_best_and_a_council_goes_by_them(
+    tmp_path: Path, start: Start
+) -> None:
     registry, state = tmp_path / "able.yaml", tmp_path / "var"
     registry.write_text(ABLE)
     path = tmp_path / "sums.jsonl"
@@ -70,6 +74,11 @@ async def test_profiles_find_skills_and_who_aggregates_best_and_a_council_goes_b
     text = await said("experts", "show", "reader", "--registry", registry, "--state", state)
     assert "right on 100% of 10 panels" in text
     assert "-12" in text
+
+    served = await start(ABLE, recording=Recording(state))
+    asked = ("experts", "show", "reader", "--url", served.url)
+    assert await said(*asked) == text
+    assert orjson.loads(await said(*asked, "--json"))["profile"]["competence"] == 0.0
 
     fitted = orjson.loads(await said("fit", "-r", registry, "--state", state, "--json"))
     assert fitted["routes"]["auto"]["abilities"]["reader"] > 0.6

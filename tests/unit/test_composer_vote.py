@@ -13,7 +13,7 @@ from router.budget import Allowance
 from router.composers import open_composer
 from router.plan import Estimates
 from router.policies import open_policy
-from router.protocols import Situation
+from router.protocols import Passages, Situation
 from router.voting import Kind, Voting
 from router.worth import Composing
 from tests.scripted_voices import Room, asked, planned, room
@@ -28,8 +28,9 @@ async def voted(
 ) -> tuple[Any, Room]:  # fmt: skip
     composer = open_composer("vote", options)
     more: dict[str, Any] = {} if composing is None else {"composing": composing}
-    where = room(scripts, plan=composer.seated(planned(list(scripts), "vote")), **more,
-                 **({"allowance": allowance} if allowance else {}))  # fmt: skip
+    if allowance is not None:
+        more["allowance"] = allowance
+    where = room(scripts, plan=composer.seated(planned(list(scripts), "vote")), **more)
     return await composer.compose(asked(question, stream=stream), where.voices, where.emit), where
 
 
@@ -111,12 +112,15 @@ def test_an_unknown_extractor_is_refused() -> None:
     assert open_composer("vote", {"extractor": {"name": "boxed", "seconds": 1}})
 
 
-def decided(quality: list[float], text: str, allowance: Allowance | None = None, **options: Any) -> Any:
+def decided(
+    quality: list[float], text: str, allowance: Allowance | None = None, passages: Passages | None = None,
+    **options: Any,
+) -> Any:  # fmt: skip
     names = tuple("abcde"[: len(quality)])
     level = np.array([quality], np.float32)
     estimates = Estimates(names, level, level * 0 + 0.05, level * 0 + 100, level * 0 + 1, default=0)
     state = Situation(level * 0 + 1e-4, level[0] * 0, np.ones(level.shape, bool), allowance or Allowance(), (text,),
-                      Composing())  # fmt: skip
+                      Composing(), passages)  # fmt: skip
     return open_policy("worth", options).decide(estimates, state)[0]
 
 
@@ -136,3 +140,26 @@ def test_worth_keeps_to_the_budget() -> None:
     assert decided([0.6] * 5, QUESTION, Allowance(calls=2)).composer == "single"
     assert len(decided([0.6] * 5, QUESTION, Allowance(calls=3)).seats) == 3
     assert decided([0.6] * 5, QUESTION, Allowance(usd=1e-4)).composer == "single"
+
+
+def gaining(gain: float, usd: float = 1e-6) -> Passages:
+    return Passages(np.array([gain], np.float32), np.full(5, usd, np.float32))
+
+
+def test_worth_weighs_passages_with_the_compositions() -> None:
+    even, story = [0.6] * 5, "Tell me a story."
+    assert decided(even, story).retrieve is None
+    looked_up = decided(even, story, passages=gaining(0.2))
+    assert (looked_up.composer, looked_up.retrieve) == ("single", True)
+    assert "from 0.60 to 0.80" in looked_up.reason
+    assert decided(even, story, passages=gaining(0.0)).retrieve is False
+    assert decided(even, story, passages=gaining(0.02, usd=1e-3)).retrieve is False
+    assert decided(even, story, Allowance(usd=1e-4), passages=gaining(0.2, usd=1e-3)).retrieve is False
+
+
+def test_worth_takes_the_better_of_a_vote_and_passages() -> None:
+    even = [0.6] * 5
+    voted = decided(even, QUESTION, passages=gaining(0.02))
+    assert (voted.composer, voted.retrieve) == ("vote", False)
+    assert {one.composer for one in voted.alternatives} == {"vote", "retrieve"}
+    assert decided(even, QUESTION, passages=gaining(0.39)).retrieve is True

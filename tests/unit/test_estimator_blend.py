@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from experts.protocols import Vectors
 from router.estimators import open_estimator
 from router.estimators._evidence import effects
 from router.estimators.blend import Options, build
+from router.estimators.clusters import Clusters
+from router.estimators.clusters import Options as ClusterOptions
 from router.outcomes import Outcomes
 from router.plan import Matrix, Queries
 from router.policies import open_policy
@@ -135,3 +138,42 @@ def test_the_notes_say_where_the_estimate_comes_from() -> None:
     blend.fit([Card(name) for name in "abc"], facts(random.choice(list(AXES), 300), random.random((300, 3)) < 0.5))
     notes = blend.estimate(Queries(["maths"], near(["maths"]))).notes
     assert any("clusters" in note and "ridge" in note for note in notes)
+
+
+def test_what_few_outcomes_show_counts_before_there_are_categories() -> None:
+    """From 1 to 95 outcomes there are no cells yet: the regression alone tells who is good at what."""
+    right: dict[int, float] = {}
+    for n in (6, 30, 95):
+        topics = [("maths", "poems")[i % 2] for i in range(n)]
+        scores = np.array([[0.9, 0.1] if topic == "maths" else [0.1, 0.9] for topic in topics], np.float32)
+        blend = build(Options(), Parts(None, 0))
+        blend.fit([Card("a"), Card("b")], facts(topics, scores))
+        asked = ["maths", "poems"] * 50
+        best = blend.estimate(Queries(asked, near(asked, 9))).quality.argmax(1)
+        right[n] = float((best == np.arange(100) % 2).mean())
+    assert right[30] >= 0.95
+    assert right[95] >= 0.95
+    assert right[6] >= 0.5
+
+
+def test_queries_unlike_the_few_outcomes_are_unfamiliar() -> None:
+    clusters = Clusters(ClusterOptions(), 0)
+    clusters.fit(CARDS, facts(["maths"] * 40, np.full((40, 3), 0.5, np.float32)))
+    asked = ["maths"] * 20 + ["maps"] * 20
+    _, familiar = clusters.placed(Queries(asked, near(asked, 3)))
+    assert familiar[:20].mean() > 0.8
+    assert familiar[20:].max() == 0
+
+
+def test_categories_may_be_the_tasks_of_the_outcomes() -> None:
+    topics = [("maths", "poems")[i % 2] for i in range(40)]
+    scores = np.array([[0.9, 0.1] if topic == "maths" else [0.1, 0.9] for topic in topics], np.float32)
+    known = replace(facts(topics, scores), tasks=tuple(topics))
+    clusters = open_estimator("clusters", {"categories": "tasks"}, Parts(None, 0))
+    clusters.fit([Card("a"), Card("b")], known)
+    asked = ["maths", "poems"] * 20
+    found = clusters.estimate(Queries(asked, near(asked, 9)))
+    assert found.quality.argmax(1).tolist() == [0, 1] * 20
+    assert found.notes == ("1 clusterings; cells 2",)
+    clusters.fit([Card("a"), Card("b")], replace(known, tasks=("one",) * 40))
+    assert clusters.estimate(Queries(asked, near(asked, 9))).notes == ("too few outcomes for categories",)

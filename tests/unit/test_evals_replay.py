@@ -157,12 +157,28 @@ def test_several_seats_are_several_calls(tmp_path: Path) -> None:
     assert found.cost.mean() > 1.3 * many.test.cost.mean(1).min()
 
 
-def test_an_estimator_that_cannot_be_had_is_skipped_by_name(tmp_path: Path) -> None:
-    again = replay(replace(settings(write_world(tmp_path)), estimators=(Plugged(name="crystal-ball"),)))
-    assert [(each.name, "no such estimator" in each.why) for each in again.skipped] == [
-        ("estimator:crystal-ball", True)
-    ]
-    assert again.router("default").kind == "default"
+def test_an_estimator_or_policy_that_was_named_and_cannot_be_had_is_an_error(tmp_path: Path) -> None:
+    known = settings(write_world(tmp_path))
+    with pytest.raises(ConfigError, match="no such estimator"):
+        replay(replace(known, estimators=(Plugged(name="crystal-ball"),)))
+    with pytest.raises(ConfigError, match="no such policy"):
+        replay(replace(known, policy=Plugged(name="coin")))
+
+
+def test_what_is_fitted_on_cannot_judge_the_fit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="test is in both"):
+        Settings(tmp_path, fit=("train", "test"))
+
+
+def test_an_expert_with_one_lucky_answer_is_not_the_best_single_one(tmp_path: Path) -> None:
+    rows = world()
+    asked = [each for each in rows if each["split"] == "train"]
+    for each in rows:
+        lucky = 1.0 if each is asked[0] else None if each["split"] != "test" else 0.0
+        each["scores"] = {"good": float(each is not asked[1]), "lucky": lucky}
+    found = replay(settings(write_world(tmp_path, rows, {})))
+    assert "always good" in found.router("best-single").what
+    assert (found.router("task-oracle").seats == 0).all()
 
 
 def test_two_experts_get_routellms_metrics(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from random import Random
 import pytest
 
 from experts.pocket import questions
-from experts.pocket.compound import NOVEL, WHOLE, compounds, lesson
+from experts.pocket.compound import NOVEL, WHOLE, compounds, invented, lesson
 from experts.pocket.questions import final_answer
+from experts.pocket.skills import geo
 from experts.pocket.vocabulary import CHARACTERS
 
 SPLITS = ("train", "validation", "test")
@@ -48,3 +49,19 @@ def test_a_planner_learns_single_questions_too() -> None:
     rng = Random(5)
     plans = [lesson(rng)[1] for _ in range(400)]
     assert 0.15 < plans.count(WHOLE) / 400 < 0.35
+
+
+def test_an_invented_fact_is_worked_out_as_a_real_one_is() -> None:
+    rng = Random(3)
+    real = {fact.answer for fact in geo.facts()}
+    made_up = 0
+    for _ in range(60):
+        prompt, worked = invented(rng)
+        answers = [line.removeprefix("Answer: ") for line in worked.splitlines() if line.startswith("Answer: ")]
+        made_up += not real & set(answers[0].split(", "))
+        posed = [line for line in worked.splitlines() if line.startswith("Reverse the word ")]
+        if posed and len(answers) == 2:
+            word = posed[0].removeprefix("Reverse the word ").removesuffix(".")
+            assert (answers[0].lower(), answers[1]) == (word, word[::-1])
+        assert prompt
+    assert made_up >= 30

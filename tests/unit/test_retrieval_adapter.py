@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -34,26 +35,38 @@ def test_an_adapter_of_zeros_changes_nothing():
     assert np.allclose(Adapter("none", "mini-1", nothing, nothing, nothing[:, 0])(units(3)), units(3), atol=1e-6)
 
 
+def test_half_the_strength_moves_half_as_far():
+    queries = units(3)
+    assert np.allclose(small().scaled(0)(queries), queries, atol=1e-6)
+    near = (small().scaled(0.5)(queries) * queries).sum(axis=1)
+    assert (near > (small()(queries) * queries).sum(axis=1)).all()
+
+
 def test_what_was_saved_is_read_back(tmp_path: Path):
-    small().save(tmp_path / "health.npz")
-    read = load_adapter(tmp_path / "health.npz", "mini-1")
+    small().scaled(2).save(tmp_path / "health")
+    small().save(tmp_path / "health", {"trained": {"pairs": 3}})
+    read = load_adapter(tmp_path / "health", "mini-1")
     assert read.id == "health"
     assert np.array_equal(read(units(4)), small()(units(4)))
-    assert [path.name for path in tmp_path.iterdir()] == ["health.npz"]
+    assert len(list((tmp_path / "health").iterdir())) == 2
+    assert json.loads((tmp_path / "health" / "adapter.json").read_text())["trained"] == {"pairs": 3}
 
 
 def test_an_adapter_of_another_encoder_is_refused(tmp_path: Path):
-    small("mini-1").save(tmp_path / "health.npz")
+    small("mini-1").save(tmp_path / "health")
     with pytest.raises(ConfigError, match="trained for encoder mini-1, the vectors are of large-2"):
-        load_adapter(tmp_path / "health.npz", "large-2")
+        load_adapter(tmp_path / "health", "large-2")
 
 
-def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path):
-    small().save(tmp_path / "health.npz")
-    whole = (tmp_path / "health.npz").read_bytes()
-    (tmp_path / "health.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ConfigError, match=r"health\.npz: expected an adapter"):
-        load_adapter(tmp_path / "health.npz", "mini-1")
+def test_damaged_files_are_refused_with_their_names(tmp_path: Path):
+    small().save(tmp_path / "health")
+    (weights,) = (tmp_path / "health").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ConfigError, match=r"\.safetensors: expected an adapter's numbers"):
+        load_adapter(tmp_path / "health", "mini-1")
+    (tmp_path / "health" / "adapter.json").write_text("{")
+    with pytest.raises(ConfigError, match="health: expected an adapter made by"):
+        load_adapter(tmp_path / "health", "mini-1")
 
 
 def test_vectors_of_another_width_are_refused():

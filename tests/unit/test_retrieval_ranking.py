@@ -11,13 +11,13 @@ import orjson
 import pytest
 
 from evals.retrieval.data import read_domains
-from evals.retrieval.embedded import embed
-from evals.retrieval.searching import search_all
+from evals.retrieval.searching import World, search_all
 from evals.retrieval.systems import rows
 from evals.retrieval.table import page
 from evals.retrieval.words import Bm25, words
 from experts.errors import ConfigError
 from experts.protocols import Vectors
+from experts.retrieval.embedded import embed
 from router.retrieval.corpora import pilots_of
 from router.retrieval.ranking import Found, fit_ranker, load_ranker
 
@@ -102,18 +102,22 @@ def test_vectors_are_encoded_once(tmp_path: Path):
     assert encoder.encoded == 700
 
 
-def test_every_system_is_measured_on_the_test_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CONSILIUM_CACHE", str(tmp_path / "cache"))
+def small_world(folder: Path) -> World:
     for name in ("animals", "metals"):
-        folder = tmp_path / "data" / name
-        folder.mkdir(parents=True)
+        data = folder / "data" / name
+        data.mkdir(parents=True)
         lines = [[{"_id": f"{row}", "text": f"{name} item{row} kind{row % 7}"} for row in range(40)],
                  [{"_id": f"q{row}", "text": f"item{row} {name}", "split": "test" if row % 2 else "train"}
                   for row in range(40)]]  # fmt: skip
         for file, content in zip(("corpus", "queries"), lines, strict=True):
-            (folder / f"{file}.jsonl").write_bytes(b"\n".join(orjson.dumps(each) for each in content))
-        (folder / "qrels.tsv").write_text("q\td\ts\n" + "".join(f"q{row}\t{row}\t1\n" for row in range(40)))
-    world = search_all(read_domains(tmp_path / "data"), Hashing(), lambda step: None, lambda done, of: None)
+            (data / f"{file}.jsonl").write_bytes(b"\n".join(orjson.dumps(each) for each in content))
+        (data / "qrels.tsv").write_text("q\td\ts\n" + "".join(f"q{row}\t{row}\t1\n" for row in range(40)))
+    return search_all(read_domains(folder / "data"), Hashing(), lambda step: None, lambda done, of: None)
+
+
+def test_every_system_is_measured_on_the_test_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CONSILIUM_CACHE", str(tmp_path / "cache"))
+    world = small_world(tmp_path)
     found = {row["system"]: row for row in rows(world, resamples=100, seed=0, leave_one_out=True)}
     assert found["bm25, told the corpus"]["mean_ndcg10"] == 1
     assert found["routed"]["mean_ndcg10"] > 0.95

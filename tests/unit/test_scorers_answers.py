@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from evals.sample import Said, Sample, ScorerParts, Turn, ask
+from evals.sample import Checks, Said, Sample, ScorerParts, Turn, ask
 from evals.scorers import names, open_scorer
 from evals.scorers._instructions import CHECKS
 from evals.scorers._languages import is_in
 from evals.scorers.code import candidate
 from evals.suites import open_suite
-from experts.errors import ConfigError
+from experts.errors import ConfigError, ExpertBroke
 from router.answers._texts import final, numbers
 
 
@@ -110,6 +110,10 @@ async def test_what_is_right(scorer: str, text: str, reference: Any, options: di
     ],
 )
 async def test_a_reference_of_the_wrong_shape_is_said(scorer: str, reference: Any, message: str) -> None:
+    opened = open_scorer(scorer, {}, ScorerParts())
+    if isinstance(opened, Checks):  # even where nobody has answered yet
+        with pytest.raises(ValueError, match=message):
+            opened.check(Sample("s", ask("?"), scorer, reference))
     with pytest.raises(ValueError, match=message):
         await value(scorer, "1", reference)
 
@@ -147,12 +151,18 @@ class Bench:
         ("Fine. Rating: [[10]]", 1.0),
         ("[[1]]", 0.0),
         ("[[2]] no: [[5.5]]", 0.5),
-        ("great!", 0.0),
         ("[[99]]", 1.0),
     ],
 )
 async def test_a_grade_becomes_a_score(said: str, grade: float) -> None:
     assert await value("judge", "an answer", None, ScorerParts(Bench(said))) == grade
+
+
+async def test_a_judge_that_does_not_judge_is_an_error() -> None:
+    with pytest.raises(ExpertBroke, match="no grade: 'great!'"):
+        await value("judge", "an answer", None, ScorerParts(Bench("great!")))
+    with pytest.raises(ExpertBroke, match=r"no verdict: '\?'"):
+        await value("judge", "mine", "theirs", ScorerParts(Bench("[[A]]", "?")), mode="pair")
 
 
 async def test_an_answer_cannot_leave_its_marks() -> None:
@@ -169,7 +179,6 @@ async def test_an_answer_cannot_leave_its_marks() -> None:
         ("[[B]]", "[[A]]", 0.0),
         ("[[A]]", "[[A]]", 0.5),
         ("[[C]]", "[[C]]", 0.5),
-        ("[[A]]", "?", 0.5),
     ],
 )
 async def test_a_pair_is_won_only_in_both_orders(first: str, second: str, won: float) -> None:

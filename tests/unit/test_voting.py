@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from router.voting import AGAIN, LEVEL, PRIOR, Floats, Ints, Kind, Voting, order, tally
-from router.voting_fit import alike, fit, fit_kind
+from router.voting import AGAIN, LEVEL, PRIOR, Floats, Ints, Kind, Voting, in_sequence, order, tally
+from router.voting_fit import alike, at_most, fit, fit_kind
 from router.worth import Composing, Scorer, of_cascade, of_council, of_vote, patterns
 
 NAMES = ("a", "b", "c")
@@ -92,6 +92,25 @@ def test_few_rows_leave_the_prior_and_all_is_kept_as_json() -> None:
     whole = Composing(voting, Scorer({"bias": 1.0}, 0.4, 0.9, 0.2))
     assert Composing.from_json(whole.as_json()) == whole
     assert fit([""] * 300, groups, quality, scores, NAMES) == Voting()
+
+
+def test_a_vote_stops_early_where_that_is_sure_to_lose_little() -> None:
+    sure, doubtful = drawn(1200, (0.97, 0.6, 0.6, 0.6)), drawn(1200, (0.6, 0.6, 0.6, 0.6))
+    names = (*NAMES, "d")
+    kinds = {name: fit(["number"] * 1200, groups, quality, scores, names).of("number")
+             for name, (groups, quality, scores) in (("sure", sure), ("doubtful", doubtful))}  # fmt: skip
+    assert kinds["sure"].share < kinds["doubtful"].share
+    groups, quality, scores = drawn(4000, (0.97, 0.6, 0.6, 0.6), seed=5)
+    rows = np.arange(4000)
+    right = [scores[rows, in_sequence(groups, quality, names, kinds["sure"], threshold=at, first=2).winner].mean()
+             for at in (None, 1.01)]  # fmt: skip
+    assert right[0] >= right[1] - 0.003
+
+
+def test_a_share_seen_seldom_may_be_large() -> None:
+    assert at_most(0, 0) == 1.0
+    assert at_most(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100))
+    assert at_most(2, 100) < at_most(2, 20) < at_most(3, 20)
 
 
 def test_whom_to_ask_first_and_what_it_costs() -> None:

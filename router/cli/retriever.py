@@ -1,0 +1,111 @@
+"""`consilium retriever train`. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experts.errors import ConfigError
+from router.cli.options import Json
+
+app = typer.Typer(help="Train what retrievers search better with.", no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.callback()
+def retriever() -> None:
+    """Train what retrievers search better with."""
+
+
+@app.command()
+def train(
+    data: Annotated[
+        list[Path], typer.Argument(metavar="DATA…", help="JSON lines of pairs, or BEIR folders; several are one.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Gets the adapter; its name is the folder's.")
+    ],
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", metavar="INDEX", help="The index to be searched: its encoder is the adapter's."),
+    ] = None,
+    encoder: Annotated[str, typer.Option("--encoder", "-e", help="Without --index: model.")] = "all-MiniLM-L6-v2",
+    runtime: Annotated[str, typer.Option(help="Without --index: onnx-int8, onnx, torch or openai.")] = "onnx-int8",
+    url: Annotated[str, typer.Option(help="For openai: the server's base URL, up to and including /v1.")] = "",
+    api_key: Annotated[
+        str, typer.Option(envvar="CONSILIUM_ENCODER_KEY", help="API key of --url.", show_default=False)
+    ] = "",
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of the map.")] = 64,
+    epochs: Annotated[float, typer.Option("--epochs", min=0.0, help="Passes over the pairs.")] = 8.0,
+    batch: Annotated[int, typer.Option("--batch", min=2, help="Pairs a step; each is a negative of the others.")] = 64,
+    rate: Annotated[float, typer.Option("--rate", min=0.0, help="Peak learning rate.")] = 1e-3,
+    hard: Annotated[int, typer.Option("--hard", min=0, help="Hard negatives mined for each pair.")] = 4,
+    held: Annotated[
+        float, typer.Option("--held", min=0.0, max=0.9, help="Share of queries kept to choose the strength.")
+    ] = 0.2,
+    every: Annotated[int, typer.Option("--every", min=1, help="Steps between checkpoints.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", help="Fixes the order of the pairs.")] = 0,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.", show_default="all")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in --out.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a query-side adapter: a small map on the query's vector, over an index that stays as it is.
+
+    From lines of `{"query": "…", "passage": "…"}`, perhaps with `"negatives": ["…"]`, or from BEIR folders, less their
+    test queries. Training is sentence-transformers' own, with mined hard negatives; vectors are computed once and kept.
+    How far the map moves a query is chosen on held-out queries: one that does not help there changes nothing.
+
+    [bold]Examples[/]
+
+      consilium retriever train beir/medquad --out adapters/health
+      consilium retriever train clicks.jsonl --index handbook/ --out adapters/handbook --json
+
+    Then declare it: `kind: retriever`, `provider: hybrid`, `index: ./handbook`, `adapter: ./adapters/handbook`.
+    """
+    try:
+        import torch
+
+        from experts.retrieval.adapting import Lesson, Recipe
+        from experts.retrieval.adapting import train as run
+    except ImportError as fault:
+        raise ConfigError(f"training needs more packages ({fault}): pip install 'consilium[encoder,train]'") from None
+    from experts.retrieval.embedded import embed
+    from experts.retrieval.encoders import open_encoder
+    from experts.retrieval.pairs import read_all
+    from experts.retrieval.progress import Training
+    from router.cli.output import print_json, screen
+
+    if threads:
+        torch.set_num_threads(threads)
+    pairs = read_all(data)
+    model = (encoder, runtime, url) if index is None else _embedded_by(index)
+    opened = open_encoder(model[0], model[1], url=model[2], api_key=api_key, threads=threads or 1)
+    recipe = Recipe(rank, epochs, batch, rate, hard, seed, held, every)
+    with Training(screen(errors=True), shown=not json) as bar:
+        queries, passages = (embed(texts, opened, bar.embedded) for texts in (pairs.queries, pairs.passages))
+        lesson = Lesson(queries, passages, pairs.relevant, pairs.rejected)
+        adapter, figures = run(
+            out.name, opened.fingerprint, lesson, recipe, work=out / "work", resume=resume, callbacks=[bar]
+        )
+    adapter.save(out, {"trained": {"rank": rank, "epochs": epochs, "seed": seed, **figures}})
+    said: dict[str, Any] = {"adapter": str(out), "encoder": opened.fingerprint, **figures}
+    if json:
+        print_json(said)
+        return
+    screen().print(
+        f"[green]{out}[/]: {figures['pairs']:.0f} pairs; on {figures['held_queries']:.0f} held-out queries MRR@10 "
+        f"{figures['held_mrr_before']:.3f} without it, {figures['held_mrr']:.3f} with it (strength "
+        f"{figures['strength']:g})"
+    )
+
+
+def _embedded_by(index: Path) -> tuple[str, str, str]:
+    from experts.retrieval.corpus import open_corpus
+
+    corpus = open_corpus(index)
+    known = corpus.embedded
+    corpus.close()
+    if known is None:
+        raise ConfigError(f"{index}: has no vectors, so that there is no encoder to adapt; build it with an encoder")
+    return known.model, known.runtime, known.url

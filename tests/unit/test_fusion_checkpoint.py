@@ -1,0 +1,140 @@
+"""Building a fused checkpoint of small random models, and the plain reference on it."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (torch, transformers and peft leave parts of their signatures untyped)
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from experts.errors import ConfigError
+from experts.fusion import plugin
+from experts.fusion.checkpoint import build, read_config
+from experts.fusion.config import place
+from experts.fusion.members import HEAD
+from experts.fusion.reference import Reference
+from experts.fusion.rule import Head, fuse
+from experts.pocket.vocabulary import IDS, write_tokenizer
+
+PROMPT = [1, 4, 30, 31, 32, 5]
+
+
+def model(seed: int, width: int = 16) -> Any:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(IDS), hidden_size=width, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def saved(folder: Path, made: Any, head: torch.nn.Linear | None = None) -> Path:
+    if head is not None:
+        made.add_module(HEAD, head)
+    made.save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+def silent_router(folder: Path) -> Path:
+    """One that finds every token equally likely."""
+    made = model(0)
+    with torch.no_grad():
+        made.lm_head.weight.zero_()
+    return saved(folder, made)
+
+
+@given(st.integers(1, 4), st.integers(2, 9), st.integers(0, 2**31))
+def test_the_rule_picks_adds_and_normalises(n: int, vocabulary: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    scores, router, experts = torch.randn(3, n), torch.randn(3, vocabulary), torch.randn(n, 3, vocabulary)
+    found = fuse(scores, router, experts)
+    for row in range(3):
+        chosen = int(scores[row].argmax())
+        expected = router[row].softmax(-1) * experts[chosen, row].softmax(-1)
+        assert torch.allclose(found.logprobs[row].exp(), expected / expected.sum(), atol=1e-5)
+        assert (int(found.expert[row]), int(found.own[row])) == (chosen, int(experts[chosen, row].argmax()))
+        assert -1e-6 <= float(found.shift[row]) <= 1 + 1e-6
+    alone = fuse(scores, torch.zeros(3, vocabulary), experts)
+    assert torch.allclose(alone.shift, torch.zeros(3), atol=1e-5)
+    assert torch.equal(Head.zeros(n, 5, always=n - 1).scores(torch.randn(3, 5)).argmax(-1), torch.full((3,), n - 1))
+
+
+def test_with_a_silent_router_it_is_the_expert_that_always_speaks(tmp_path: Path) -> None:
+    router = silent_router(tmp_path / "router")
+    experts = {name: model(seed) for name, seed in (("a", 1), ("b", 2))}
+    folders = {name: saved(tmp_path / name, made) for name, made in experts.items()}
+    for always, expert in experts.items():
+        built = build(router, folders, tmp_path / f"only-{always}", always=always)
+        with torch.inference_mode():
+            alone = expert(input_ids=torch.tensor([PROMPT])).logits[0].log_softmax(-1)
+        found = Reference(built.folder).step(PROMPT)
+        assert torch.allclose(found.logprobs, alone, atol=1e-5)
+        assert set(found.expert.tolist()) == {list(experts).index(always)}
+
+
+def test_the_trained_head_of_the_router_decides(tmp_path: Path) -> None:
+    head = torch.nn.Linear(16, 2)
+    torch.nn.init.normal_(head.weight)
+    router = saved(tmp_path / "router", model(0), head)
+    folders = {name: saved(tmp_path / name, model(seed, width)) for name, seed, width in (("a", 1, 16), ("b", 2, 24))}
+    built = build(router, folders, tmp_path / "fused")
+    reference = Reference(built.folder)
+    assert torch.equal(reference.head.weight, head.weight)
+    said, logprobs, spoke = reference.greedy(PROMPT, 4, stop=-1)
+    assert (len(said), len(logprobs), set(spoke) <= {0, 1}) == (4, 4, True)
+    assert float(reference.step([*PROMPT, *said]).logprobs[len(PROMPT) - 1, said[0]]) == pytest.approx(logprobs[0])
+    config = read_config(built.folder)
+    assert [member.name for member in config.listed()] == ["router", "a", "b"]
+    assert (config.vocabulary, config.vocab_size) == (len(IDS), len(IDS) + 3)
+
+
+def test_adapters_share_their_base_and_say_the_same_as_merged_ones(tmp_path: Path) -> None:
+    base, router = saved(tmp_path / "base", model(3)), silent_router(tmp_path / "router")
+    folders: dict[str, Path] = {}
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        lora = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+        get_peft_model(model(3), lora).save_pretrained(str(tmp_path / name))
+        folders[name] = tmp_path / name
+    shared = build(router, folders, tmp_path / "shared", base=base, always="b")
+    merged = build(router, folders, tmp_path / "merged", base=base, always="b", merge=True)
+    assert shared.parameters["b"] < 0.2 * merged.parameters["b"]
+    assert [member.shares for member in shared.members] == ["", "a", "a"]
+    one, other = (Reference(built.folder).step(PROMPT).logprobs for built in (shared, merged))
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_what_cannot_be_fused_is_refused_and_named(tmp_path: Path) -> None:
+    router, expert = silent_router(tmp_path / "router"), saved(tmp_path / "a", model(1))
+    with pytest.raises(ConfigError, match=r"no routing head .*--always"):
+        build(router, {"a": expert}, tmp_path / "out")
+    file = expert / "tokenizer.json"
+    said = json.loads(file.read_text())
+    said["model"]["vocab"]["~"], said["model"]["vocab"]["}"] = IDS["}"], IDS["~"]
+    file.write_text(json.dumps(said))
+    with pytest.raises(ConfigError, match=r"a \(.*\): its tokenizer is not the router's: 2 tokens differ: '}'.*'~'"):
+        build(router, {"a": expert}, tmp_path / "out", always="a")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="consilium fusion build"):
+        read_config(tmp_path)
+
+
+def test_places_hold_no_integer_and_are_all_different() -> None:
+    places = [place(index) for index in range(800)]
+    assert len(set(places)) == 800
+    assert not any(character.isdigit() for name in places for character in name)
+
+
+def test_a_vllm_that_cannot_serve_it_is_told_so() -> None:
+    assert "0.20 or newer, and this is 0.11.2" in plugin.unfit("0.11.2")
+    assert not plugin.unfit("0.32.0+cpu")
