@@ -12,7 +12,7 @@ from experts.language import Passage
 from experts.retrieval.prompting import cited, with_sources
 from router.gate import arithmetic, fit_gate, read_outcomes
 from router.passages import citations, merged, within
-from tests.unit.test_retrieval_index import Letters
+from tests.integration.test_retrieval_index import Letters
 
 
 def outcomes(folder: Path, rows: list[tuple[str, float, float]]) -> Path:

@@ -104,7 +104,7 @@ import sys
 from pathlib import Path
 from experts.retrieval.corpus import create_corpus
 from experts.retrieval.indexing import add
-from tests.unit.test_retrieval_index import HASHED, Letters, one
+from tests.integration.test_retrieval_index import HASHED, Letters, one
 
 def told(counts):
     print(counts.added, flush=True)
