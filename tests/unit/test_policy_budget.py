@@ -31,6 +31,54 @@ def test_a_price_learned_on_early_queries_holds_the_budget_on_later_ones(mean_us
     assert spent == pytest.approx(mean_usd, rel=0.12)
 
 
+@pytest.mark.parametrize("batch", [1, 7, 4000])
+def test_a_mean_is_held_online_while_traffic_changes(batch: int) -> None:
+    """Without knowing what comes; halfway through every query begins to cost three times as much."""
+    found, where = traffic(4000, 1)
+    cost = where.cost_usd * np.where(np.arange(4000) < 2000, 1, 3)[:, None].astype(np.float32)
+    policy = Budget(Options(mean_usd=6e-4))
+    seats: list[int] = []
+    for first in range(0, 4000, batch):
+        part = slice(first, first + batch)
+        quality = found.quality[part]
+        some = Estimates(found.experts, quality, quality * 0, quality * np.nan, quality * np.nan, 2)
+        state = Situation(cost[part], np.zeros(3, np.float32), np.ones(quality.shape, bool))
+        seats += [choice.seats[0] for choice in policy.decide(some, state)]
+    spent = cost[np.arange(4000), seats]
+    assert spent.mean() == pytest.approx(6e-4, rel=0.12)
+    assert spent[:2000].mean() == pytest.approx(6e-4, rel=0.12)
+    assert found.quality[np.arange(4000), seats].mean() > found.quality[:, 0].mean() + 0.1
+
+
+def test_a_total_is_kept_and_all_queries_are_served() -> None:
+    found, where = traffic(2000, 2)
+    policy = Budget(Options(total_usd=0.5, queries=2000))
+    seats = [choice.seats[0] for choice in policy.decide(found, where)]
+    spent = where.cost_usd[np.arange(2000), seats]
+    assert 0.4 <= spent.sum() <= 0.5 * 1.02
+    assert spent[-200:].mean() >= 0.5 / 2000 * 0.5
+    assert len(seats) == 2000
+
+
+def test_a_mean_below_the_cheapest_asks_the_cheapest_and_who_is_forbidden_counts_nowhere() -> None:
+    found, where = traffic(50, 3)
+    seats = [choice.seats[0] for choice in Budget(Options(mean_usd=0.0)).decide(found, where)]
+    assert seats[1:] == where.cost_usd.argmin(1).tolist()[1:]
+    allowed = np.ones((50, 3), bool)
+    allowed[:, 2] = False
+    allowed[0] = False
+    choices = Budget(Options(mean_usd=1.0)).decide(found, Situation(where.cost_usd, where.load, allowed))
+    assert [choice.seats for choice in choices] == [(), *[(1,)] * 49]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"price": 1.0, "mean_usd": 1.0}, {"total_usd": 1.0}, {"mean_usd": 1, "queries": 2}]
+)
+def test_one_kind_of_budget_is_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"expected one of|go together"):
+        Options.model_validate(wrong)
+
+
 def test_a_budget_that_binds_nothing_is_free() -> None:
     early, paid = traffic(100, 0)
     assert learned_price(early.quality, paid.cost_usd, 1.0) == 0.0
