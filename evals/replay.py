@@ -87,8 +87,9 @@ class FittedRoute:
         choices = [choice for part in parts for choice in part.choices]
         return decisions(joined([part.estimates for part in parts]), choices)
 
-    def time(self, queries: Queries, *, repeats: int = 3) -> Took:
-        """Microseconds a query, estimated and decided in batches: the best of some runs."""
+    def time(self, queries: Queries, *, repeats: int = 10) -> Took:
+        """Microseconds a query, estimated and decided in batches: the best of some runs, since neighbours on
+        the same processor share its caches."""
         few = Queries(queries.texts[:TIMED_QUERIES], _head(queries.vectors))
         runs: list[Took] = []
         for _ in range(repeats):

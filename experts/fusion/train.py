@@ -10,7 +10,6 @@ was killed and goes on ends in the same weights. On one GPU it is the same comma
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
@@ -23,6 +22,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from experts.checkpoints import last_checkpoint
 from experts.errors import ConfigError
 from experts.fusion import losses, members, samples, scores
 from experts.fusion.losses import Heard
@@ -239,16 +239,3 @@ def train(plan: Plan, *, resume: bool, bar: Bar) -> dict[str, float]:
     tokenizer.save_pretrained(str(plan.out))
     (plan.out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
     return figures
-
-
-def last_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint that is whole; one that a kill left unfinished is removed."""
-    found = sorted(work.glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]), reverse=True)
-    for folder in found:
-        try:
-            json.loads((folder / "trainer_state.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            shutil.rmtree(folder)
-            continue
-        return folder
-    return None

@@ -14,8 +14,6 @@ that an adapter which learned nothing that carries over changes nothing.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +32,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from experts.checkpoints import last_checkpoint
 from experts.errors import ConfigError
 from experts.protocols import Vectors
 from experts.retrieval.adapter import Adapter
@@ -220,19 +219,6 @@ def reciprocal_rank(lesson: Lesson, queries: NDArray[np.int64], adapter: Adapter
         rank = 1 + int((cosines > best).sum())
         total += 1 / rank if rank <= DEPTH else 0.0
     return total / len(queries)
-
-
-def last_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint that is whole; one that a kill left unfinished is removed."""
-    found = sorted(work.glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]), reverse=True)
-    for folder in found:
-        try:
-            json.loads((folder / "trainer_state.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            shutil.rmtree(folder)
-            continue
-        return folder
-    return None
 
 
 def _map_of(model: Any) -> Map:

@@ -124,8 +124,7 @@ def test_a_strong_expert_is_asked_where_it_pays(reports: Mapping[str, dict[str, 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_fitting_and_deciding_are_fast(reports: Mapping[str, dict[str, Any]]) -> None:
-    """6,000 to 12,000 rows to fit, up to 29 experts. Processor time, in which waiting for a processor does not count;
-    sharing its caches with others does, which doubles a decision's microseconds on a busy machine."""
+    """Processor time, the best of ten runs, so that a busy machine changes little: 6,000 to 12,000 rows to fit."""
     for name, document in reports.items():
         assert document["fit_cpu_s"] <= FIT_SECONDS, name
-        assert document["decide_cpu_us_per_query"] <= 2 * DECIDE_MICROSECONDS, name
+        assert document["decide_cpu_us_per_query"] <= DECIDE_MICROSECONDS, name
