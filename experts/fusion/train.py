@@ -48,6 +48,7 @@ class Plan:
     objective: Objective = "fusionroute"
     weight: float = 1 / 3
     own: float = 0.2
+    quiet: float = 0.05
     beta: float = 0.1
     epochs: float = 1.0
     steps: int = -1
@@ -129,6 +130,7 @@ class Collate:
             here = slice(sequence.start - 1, len(sequence.ids) - 1)
             there = slice(self.scores.starts[index], self.scores.starts[index + 1])
             mask[row, here] = True
+            mask[row, [place - 1 for place in sequence.given]] = False
             spoken[row, here] = self.scores.spoken[there]
             top[row, here] = self.scores.top[there]
             liked[row, here] = self.scores.liked[there]
@@ -163,7 +165,8 @@ class RouterTrainer(Trainer):
         if plan.stage == 2:
             loss, extra = losses.preference(heard, plan.beta)
         elif plan.objective == "fused":
-            loss = losses.fused(heard) + plan.own * losses.next_token(heard) + plan.weight * losses.routing(heard)
+            loss = losses.fused(heard) + plan.own * losses.speaking(heard) + plan.quiet * losses.quiet(heard)
+            loss = loss + plan.weight * losses.routing(heard)
         else:
             loss = losses.next_token(heard) + plan.weight * losses.routing(heard)
         routing = losses.watch(heard)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
 
-from experts.pocket import questions
 from experts.pocket.compound_words import BOTH, CLOCK, IT, NOUNS, THEN
 from experts.pocket.questions import Question
 from experts.pocket.skills import calc, geo, text, units
@@ -83,7 +82,7 @@ class Compound:
         return "".join(words for _, words in self.glue)
 
 
-class _Inner(NamedTuple):
+class Inner(NamedTuple):
     """A part that asks for something, and the noun phrase that stands for it in a longer question."""
 
     operation: str
@@ -104,7 +103,7 @@ def _noun(operation: str, split: Split, rng: Random, **fields: object) -> str:
     return chosen(NOUNS[operation], split, rng).format(**fields)
 
 
-def _fact(rng: Random, split: Split, relation: str, *, word: bool = False) -> _Inner:
+def fact(rng: Random, split: Split, relation: str, *, word: bool = False) -> Inner:
     fact = _country(rng, split, relation, word=word)
     name, capital = fact.country.name, fact.country.capital
     name = f"the {name}" if name in geo.ARTICLE else name
@@ -112,19 +111,19 @@ def _fact(rng: Random, split: Split, relation: str, *, word: bool = False) -> _I
         "capital": f"What is the capital of {name}?", "country": f"Which country has the capital {capital}?",
         "continent": f"Which continent is {name} in?", "currency": f"What is the currency of {name}?",
     }[relation]  # fmt: skip
-    return _Inner(relation, Part("geo", asked, asked, fact.answer, fact.worked), _noun(relation, split, rng, c=name,
+    return Inner(relation, Part("geo", asked, asked, fact.answer, fact.worked), _noun(relation, split, rng, c=name,
                                                                                        k=capital))  # fmt: skip
 
 
-_SPELL = {"reverse": "Reverse the word {}.", "length": "How many letters does {} have?",
+SPELL: dict[str, str] = {"reverse": "Reverse the word {}.", "length": "How many letters does {} have?",
           "upper": "Write {} in upper case.", "sort": "Sort the letters of {}."}  # fmt: skip
 
 
-def _spelling(rng: Random, split: Split, operation: str) -> _Inner:
+def spelling(rng: Random, split: Split, operation: str) -> Inner:
     value = Spelling(operation, rng.choice(text.words(split)))
-    asked = _SPELL[operation].format(value.word)
+    asked = SPELL[operation].format(value.word)
     noun = _noun(operation, split, rng, w=value.word)
-    return _Inner(operation, Part("text", asked, asked, value.answer, value.worked), noun)
+    return Inner(operation, Part("text", asked, asked, value.answer, value.worked), noun)
 
 
 def _calc_part(value: calc.Sum, posed: str = "", after: tuple[int, ...] = ()) -> Part:
@@ -132,14 +131,14 @@ def _calc_part(value: calc.Sum, posed: str = "", after: tuple[int, ...] = ()) ->
     return Part("calc", posed or asked, asked, value.answer, value.worked, after)
 
 
-def _sum(rng: Random, split: Split, operation: str, good: Callable[[int], bool] = lambda _: True) -> _Inner:
+def total(rng: Random, split: Split, operation: str, good: Callable[[int], bool] = lambda _: True) -> Inner:
     while True:
         value = calc.values(rng, split)
         if value.operation == operation and good(int(value.answer)):
-            return _Inner(operation, _calc_part(value), _noun(operation, split, rng, a=value.a, b=value.b))
+            return Inner(operation, _calc_part(value), _noun(operation, split, rng, a=value.a, b=value.b))
 
 
-def _factor(rng: Random, split: Split) -> _Inner:
+def _factor(rng: Random, split: Split) -> Inner:
     def draw(rng: Random) -> Conversion:
         unit, target = rng.choice(list(units.FACTORS))
         most = min(40, 800 // units.FACTORS[unit, target])
@@ -150,29 +149,29 @@ def _factor(rng: Random, split: Split) -> _Inner:
     unit = units.SPOKEN[value.unit][0] if value.unit == "hours" else unit
     asked = f"Convert {value.amount} {unit} to {target}."
     noun = _noun("factor", split, rng, v=f"{value.amount} {unit}", t=target)
-    return _Inner("factor", Part("units", asked, asked, value.answer, value.worked), noun)
+    return Inner("factor", Part("units", asked, asked, value.answer, value.worked), noun)
 
 
-def _put(core: str, noun: str, split: Split, rng: Random) -> str:
+def put(core: str, noun: str, split: Split, rng: Random) -> str:
     """An outer core about `{x}`, wrapped, with the noun in its place, or with the noun first and `{x}` called it."""
     if rng.random() < 0.35 and not core.startswith(("the ", "{")) and not core.endswith("?"):
         then = chosen(THEN, split, rng)
         core = then.replace("{do}", core.replace("{x}", chosen(IT, split, rng)))
-    said = wrapped(core, split, rng).replace("{x}", noun)
+    said = wrapped(core, split, rng, varied=True).replace("{x}", noun)
     return said if split == "train" else said[:1].upper() + said[1:]
 
 
 def _spelled(rng: Random, split: Split, relation: str, operation: str) -> tuple[str, str, tuple[Part, ...]]:
     """What geo knows, for text to work on, which reads lower case."""
-    inner = _fact(rng, split, relation, word=True)
+    inner = fact(rng, split, relation, word=True)
     value = Spelling(operation, inner.part.answer.lower())
     core = chosen(text.CORES[operation], split, rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
-    posed, asked = (_SPELL[operation].format(word) for word in ("{1:lower}", value.word))
+    posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
     last = Part("text", posed, asked, value.answer, value.worked, (1,))
-    return _put(core, inner.noun, split, rng), value.answer, (inner.part, last)
+    return put(core, inner.noun, split, rng), value.answer, (inner.part, last)
 
 
-def _reckoned(rng: Random, split: Split, inner: _Inner, operation: str) -> tuple[str, str, tuple[Part, ...]]:
+def reckoned(rng: Random, split: Split, inner: Inner, operation: str) -> tuple[str, str, tuple[Part, ...]]:
     """A number that text or units find, for calc to work on."""
     found = int(inner.part.answer.split()[0])
     cores = [
@@ -190,48 +189,48 @@ def _reckoned(rng: Random, split: Split, inner: _Inner, operation: str) -> tuple
     value = calc.Sum(operation, *((found, other) if first else (other, found)))
     core = chosen(replace(calc.CORES[operation], **{split: tuple(cores), "bank": ""}), split, rng)
     a, b = ("{x}", str(other)) if first else (str(other), "{x}")
-    mark = "{1}" if inner.part.skill == "text" else "{1:number}"
+    mark = "{1:number}" if inner.part.skill == "units" else "{1}"
     sign = calc.SIGNS[operation]
     posed = f"What is {mark} {sign} {other}?" if first else f"What is {other} {sign} {mark}?"
     last = _calc_part(value, posed, (1,))
-    said = _put(core.replace("{a}", a).replace("{b}", b), inner.noun, split, rng)
+    said = put(core.replace("{a}", a).replace("{b}", b), inner.noun, split, rng)
     return said, value.answer, (inner.part, last)
 
 
 def _timed(rng: Random, split: Split, operation: str) -> tuple[str, str, tuple[Part, ...]]:
     """A number of minutes that calc finds, for units to say in hours."""
-    inner = _sum(rng, split, operation, lambda found: 61 <= found <= 599)
+    inner = total(rng, split, operation, lambda found: 61 <= found <= 599)
     value = Conversion("clock", inner.part.answer, "min", "h min")
     posed, asked = (f"Convert {amount} minutes to hours and minutes." for amount in ("{1}", value.amount))
     last = Part("units", posed, asked, value.answer, value.worked, (1,))
-    return _put(chosen(CLOCK, split, rng), inner.noun, split, rng), value.answer, (inner.part, last)
+    return put(chosen(CLOCK, split, rng), inner.noun, split, rng), value.answer, (inner.part, last)
 
 
-def _beside(rng: Random, split: Split, first: str, second: str) -> tuple[str, str, tuple[Part, ...]]:
+def beside(rng: Random, split: Split, first: str, second: str) -> tuple[str, str, tuple[Part, ...]]:
     """Two questions at once; the answer is both answers, with a comma between."""
     x, y = _single(rng, split, first), _single(rng, split, second)
-    said = wrapped(chosen(BOTH, split, rng).replace("{x}", "{w}", 1), split, rng)
+    said = wrapped(chosen(BOTH, split, rng).replace("{x}", "{w}", 1), split, rng, varied=True)
     said = said.replace("{w}", x.noun).replace("{y}", y.noun)
     said = said if split == "train" else said[:1].upper() + said[1:]
     return said, f"{x.part.answer}, {y.part.answer}", (x.part, y.part)
 
 
-def _single(rng: Random, split: Split, operation: str) -> _Inner:
+def _single(rng: Random, split: Split, operation: str) -> Inner:
     if operation in FACTS:
-        return _fact(rng, split, operation)
+        return fact(rng, split, operation)
     if operation in ("reverse", "length"):
-        return _spelling(rng, split, operation)
-    return _factor(rng, split) if operation == "factor" else _sum(rng, split, operation)
+        return spelling(rng, split, operation)
+    return _factor(rng, split) if operation == "factor" else total(rng, split, operation)
 
 
-_SKILL = {**dict.fromkeys(FACTS, "geo"), "reverse": "text", "length": "text", "factor": "units",
+SKILLS_OF: dict[str, str] = {**dict.fromkeys(FACTS, "geo"), "reverse": "text", "length": "text", "factor": "units",
           "add": "calc", "subtract": "calc", "multiply": "calc"}  # fmt: skip
 CHAINS: tuple[str, ...] = (
     *(f"{relation}>{operation}" for relation in FACTS for operation in SPELLINGS),
     *(f"{inner}>{operation}" for inner in ("length", "factor") for operation in ("add", "subtract", "multiply")),
     *(f"{operation}>clock" for operation in ("add", "subtract", "multiply")),
 )
-PAIRS: tuple[str, ...] = tuple(f"{a}&{b}" for a in _SKILL for b in _SKILL if _SKILL[a] != _SKILL[b])
+PAIRS: tuple[str, ...] = tuple(f"{a}&{b}" for a in SKILLS_OF for b in SKILLS_OF if SKILLS_OF[a] != SKILLS_OF[b])
 
 
 def draw(split: Split, rng: Random, name: str = "") -> Compound:
@@ -241,84 +240,15 @@ def draw(split: Split, rng: Random, name: str = "") -> Compound:
     combination = rng.choice([kind for kind in kinds if (kind in NOVEL) == novel])
     first, mark, second = combination.replace("&", " & ").replace(">", " > ").split()
     if mark == "&":
-        said, answer, parts = _beside(rng, split, first, second)
+        said, answer, parts = beside(rng, split, first, second)
     elif second == "clock":
         said, answer, parts = _timed(rng, split, first)
     elif first in FACTS:
         said, answer, parts = _spelled(rng, split, first, second)
     else:
-        inner = _spelling(rng, split, "length") if first == "length" else _factor(rng, split)
-        said, answer, parts = _reckoned(rng, split, inner, second)
+        inner = spelling(rng, split, "length") if first == "length" else _factor(rng, split)
+        said, answer, parts = reckoned(rng, split, inner, second)
     return Compound(name, combination, said, answer, parts, split)
-
-
-WHOLE = "1: {query}"
-"""The plan of a question of one skill."""
-
-
-def lesson(rng: Random) -> tuple[str, str]:
-    """A training question and its plan: four of two skills to one of a single skill.
-
-    Most of the names and words are others than those the skills know, many of them no words at all: a planner has to
-    copy what it reads, known or not.
-    """
-    if rng.random() < 0.2:
-        return questions.draw(rng.choice(questions.SKILLS), "train", rng).prompt, WHOLE
-    asked = draw("train", rng)
-    prompt, plan = asked.prompt, asked.plan
-    for one in asked.parts:
-        found = _SUBJECT.search(one.posed)
-        if found and "{" not in found[1] and prompt.count(found[1]) == 1 and rng.random() < 0.75:
-            other = _any_name(rng) if one.skill == "geo" else _any_word(rng)
-            prompt, plan = prompt.replace(found[1], other), plan.replace(f" {found[1]}", f" {other}")
-    return prompt, plan
-
-
-def invented(rng: Random) -> tuple[str, str]:
-    """A training question whose fact is made up, and its worked answer: of most countries the name is, too.
-
-    Whoever learns from these what follows a fact learns no fact, and to leave facts to those who know them.
-    """
-    while True:
-        asked = draw("train", rng)
-        known = next((one for one in asked.parts if one.skill == "geo"), None)
-        found = _SUBJECT.search(known.posed) if known else None
-        if known is not None and found and asked.prompt.count(found[1]) == 1:
-            break
-    name = found[1] if rng.random() < 0.3 else _any_name(rng)
-    answer = _any_word(rng).capitalize()
-    answer = answer.lower() if known.answer.islower() else answer
-    prompt, worked = asked.prompt.replace(found[1], name), asked.worked
-    if asked.parts[-1].after:
-        operation = asked.combination.split(">")[1]
-        value = Spelling(operation, answer.lower())
-        posed = _SPELL[operation].format(value.word)
-        worked = f"{known.prompt}\n{known.worked}\n{posed}\n{value.worked}".replace(known.answer, answer)
-    else:
-        worked = worked.replace(known.answer, answer)
-    return prompt, worked.replace(found[1], name)
-
-
-_SUBJECT = re.compile(
-    r"(?:the capital of|the capital|continent is|currency of|the word|letters does) (?:the )?(.+?)(?: in| have)?[?.]$"
-)
-
-
-def _any_word(rng: Random) -> str:
-    if rng.random() < 0.4:
-        return rng.choice(text.words("train"))
-    letters = rng.choice(("abcdefghijklmnopqrstuvwxyz", "abcdefghilmnoprstu", "aeioulnrst"))
-    return "".join(rng.choice(letters) for _ in range(rng.randint(3, 11)))
-
-
-def _any_name(rng: Random) -> str:
-    """One to four words with capitals, some joined by `and`; a third of them are names of the world."""
-    if rng.random() < 0.35:
-        return rng.choice(geo.names())
-    words = [_any_word(rng).capitalize() for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
-    if len(words) > 1 and rng.random() < 0.3:
-        words.insert(-1, rng.choice(("and", "and", "of")))
-    return " ".join(words)
 
 
 def compounds(split: Split, n: int, seed: int = 0) -> list[Compound]:
@@ -334,7 +264,7 @@ def compounds(split: Split, n: int, seed: int = 0) -> list[Compound]:
 def part_questions(split: Split, n: int, seed: int = 0) -> list[Question]:
     """The parts as a plan poses them, results filled in: n of each skill that has any, no prompt twice."""
     rng = Random(f"parts {split} {seed}")
-    found: dict[str, dict[str, Question]] = {skill: {} for skill in sorted(set(_SKILL.values()))}
+    found: dict[str, dict[str, Question]] = {skill: {} for skill in sorted(set(SKILLS_OF.values()))}
     while any(len(asked) < n for asked in found.values()):
         for one in draw(split, rng).parts:
             asked = found[one.skill]

@@ -1,8 +1,11 @@
 """The words of the questions of two skills: noun phrases for what is asked first, and what is asked about it."""
 
+from dataclasses import replace
+
+from experts.pocket.compound_more import MORE
 from experts.pocket.skills.phrasing import Cores
 
-NOUNS: dict[str, Cores] = {
+_NOUNS: dict[str, Cores] = {
     "capital": Cores(
         ("the capital of {c}", "the capital city of {c}", "{c}'s capital", "the city that is the capital of {c}",
          "the name of the capital of {c}", "the capital that {c} has", "the capital [in|for] {c}",
@@ -83,7 +86,7 @@ NOUNS: dict[str, Cores] = {
         ("the word {w} spelled backwards",), ("{w} written from back to front", "the word {w} turned around"),
     ),
 }  # fmt: skip
-CLOCK = Cores(
+_CLOCK = Cores(
     ("[convert|change|turn] {x} minutes [to|into] hours and minutes", "{x} minutes in hours and minutes",
      "[write|express|say|give|put] {x} minutes [in|as] hours and minutes",
      "how many hours and minutes are {x} minutes?",
@@ -96,7 +99,7 @@ CLOCK = Cores(
     ("what do {x} minutes make in hours and minutes?", "state {x} minutes as hours and minutes",
      "work out {x}, then write that many minutes as hours and minutes"),
 )  # fmt: skip
-THEN = Cores(
+_THEN = Cores(
     ("[find|take|get|name|look up|work out] {x}[, then|, and then| and then| and|, after that] {do}",
      "first [find|take|get|name|work out] {x}[, then| and then|, after that] {do}",
      "[find|take] {x}[. then|; then] {do}",
@@ -104,10 +107,20 @@ THEN = Cores(
     ("figure out {x}, then {do}",),
     ("determine {x} and then {do}", "begin with {x}, and next {do}", "first look for {x}; after that {do}"),
 )  # fmt: skip
-IT = Cores(("it", "the result", "that", "the answer"), ("it",), ("it", "what you found"))
-BOTH = Cores(
+_IT = Cores(("it", "the result", "that", "the answer"), ("it",), ("it", "what you found"))
+_BOTH = Cores(
     ("{x}, and {y}", "{x} and also {y}", "both {x} and {y}", "{x}, then {y}", "two things: {x} and {y}",
      "{x} and {y}",
      "first {x}, then {y}", "{x} as well as {y}", "{x}; {y}", "{x}, and what is {y}", "{x}; and what is {y}"),
     ("{x}, and after that {y}",), ("{x}, and besides {y}", "two answers: {x}, and {y}", "{x} and, next, {y}"),
 )  # fmt: skip
+
+
+def _more(name: str, cores: Cores) -> Cores:
+    return replace(cores, train=cores.train + MORE[name])
+
+
+NOUNS: dict[str, Cores] = {name: _more(name, cores) for name, cores in _NOUNS.items()}
+CLOCK, THEN, IT, BOTH = (
+    _more(name, cores) for name, cores in (("clock", _CLOCK), ("then", _THEN), ("it", _IT), ("both", _BOTH))
+)

@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 from experts.pocket import compound, questions
+from experts.pocket.lessons import invented
 from experts.pocket.questions import SKILLS, final_answer, right
 from experts.pocket.train import WEIGHTS
 from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
@@ -26,34 +27,31 @@ from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
 SINGLE = 0.35
 """Share of the training questions that need one skill only."""
 INVENTED = 0.4
-"""Share of the questions of two skills whose fact is made up, where the router is to leave facts to the experts."""
+"""Share of the questions of two skills whose fact is made up, so that the router learns to copy what it has not met."""
 LONGEST = 400
 """Most characters of an answer."""
 SEED = 0
 
 
-def lessons(n: int, seed: int = 1, invented: float = 0.0) -> list[dict[str, str]]:
-    """Training questions with worked answers: two skills, of which `invented` have a made-up fact, and `SINGLE` of one.
-
-    With made-up facts no fused likelihood may be learned (`--objective fused`): the router would learn to contradict
-    the expert who knows better.
-    """
+def lessons(n: int, seed: int = 1) -> list[dict[str, Any]]:
+    """Training questions with worked answers: of two skills, `INVENTED` of them with a made-up fact, which is read and
+    not learned; and `SINGLE` of one skill."""
     rng = Random(f"fused {seed}")
-    rows: list[dict[str, str]] = []
+    rows: list[dict[str, Any]] = []
     for _ in range(n):
         if rng.random() < SINGLE:
             one = questions.draw(rng.choice(SKILLS), "train", rng)
-            prompt, worked = one.prompt, one.worked
-        elif invented and rng.random() < invented:
-            prompt, worked = compound.invented(rng)
+            rows.append({"prompt": one.prompt, "completion": one.worked})
+        elif rng.random() < INVENTED:
+            prompt, worked, fact = invented(rng)
+            rows.append({"prompt": prompt, "completion": worked, "given": [fact]})
         else:
             both = compound.draw("train", rng)
-            prompt, worked = both.prompt, both.worked
-        rows.append({"prompt": prompt, "completion": worked})
+            rows.append({"prompt": both.prompt, "completion": both.worked})
     return rows
 
 
-def write(file: Path, rows: Sequence[dict[str, str]]) -> None:
+def write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -129,7 +127,7 @@ def measure(members: Members, modes: Sequence[str], n: int, single: int) -> dict
     return {"questions": n, "accuracy": accuracy, "single_skill": single_skill, "kinds": by_kind, "wrong": wrong}
 
 
-def pairs(members: Members, n: int, seed: int) -> list[dict[str, str]]:
+def pairs(members: Members, n: int, seed: int) -> list[dict[str, Any]]:
     """Preferences for stage 2: worked answers of training questions over what the fused model says instead."""
     rows = lessons(n, seed)
     texts = members.answers([row["prompt"] for row in rows], "fusionroute")
@@ -165,7 +163,6 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--router", type=Path, default=WEIGHTS / "fused", help="a trained router")
     words.add_argument("--weights", type=Path, default=WEIGHTS, help="the experts")
     words.add_argument("--n", type=int, help="questions (32,000 to train on, 4,000 for pairs, 500 to measure with)")
-    words.add_argument("--invented", action="store_true", help=f"data: make up {INVENTED:.0%} of the facts")
     words.add_argument("--single", type=int, default=100, help="measure: questions of each single skill")
     words.add_argument("--systems", nargs="+", default=["fusionroute", "head-only", "router", *SKILLS])
     words.add_argument("--objective", choices=("fused", "fusionroute", "fine-tuned"), default="fused",
@@ -179,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--device", default="cpu", help="cpu, or cuda")
     chosen = words.parse_args(arguments)
     if chosen.what == "data":
-        write(chosen.out / "train.jsonl", lessons(chosen.n or 32_000, invented=INVENTED if chosen.invented else 0.0))
+        write(chosen.out / "train.jsonl", lessons(chosen.n or 32_000))
         return
     if chosen.what == "train":
         train(chosen)

@@ -8,10 +8,10 @@ from pathlib import Path
 from random import Random
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from experts.pocket import atlas, compound, drills, training
+from experts.pocket import atlas, drills, lessons, training
 from experts.pocket.questions import draw
 from experts.pocket.training import Example, Settings
 from experts.pocket.vocabulary import BEGIN, CONTEXT, END, IDS, PAD, write_tokenizer
@@ -54,16 +54,15 @@ def train(name: str, plan: dict[str, float], out: Path, work: Path, *, resume: b
         save_base(base, out / "base")
         return spent
     torch.manual_seed(settings.seed)
-    rank = int(plan["rank"])
-    lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS, bias="none", task_type="CAUSAL_LM")
-    model = get_peft_model(load_base(out / "base"), lora).to(device)
+    skill = name.removesuffix("-on")
+    model = _adapter(out, skill, int(plan["rank"]), new=skill == name).to(device)
 
     def question(rng: Random) -> Example:
-        if name == "plan":
-            return Example(*compound.lesson(rng))
-        if name == "atlas":
+        if skill == "plan":
+            return Example(*lessons.lesson(rng))
+        if skill == "atlas":
             return atlas.draw(rng)
-        asked = draw(name, "train", rng)
+        asked = draw(skill, "train", rng)
         return Example(asked.prompt, asked.worked)
 
     spent = training.fit(model, question, settings, name=name, checkpoint=checkpoint, resume=resume)
@@ -71,12 +70,23 @@ def train(name: str, plan: dict[str, float], out: Path, work: Path, *, resume: b
         if weight.requires_grad:
             weight.data = weight.data.bfloat16().cpu()
     model.peft_config["default"].base_model_name_or_path = "experts/pocket/weights/base"
-    model.save_pretrained(str(out / name))
-    (out / name / "README.md").unlink(missing_ok=True)
-    described = out / name / "adapter_config.json"
+    model.save_pretrained(str(out / skill))
+    (out / skill / "README.md").unlink(missing_ok=True)
+    described = out / skill / "adapter_config.json"
     config = json.loads(described.read_text()) | {"target_modules": LAYERS}
     described.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return spent
+
+
+def _adapter(out: Path, skill: str, rank: int, *, new: bool) -> PeftModel:
+    """The base with a fresh adapter, or with the one that an earlier run of the skill left."""
+    base = load_base(out / "base")
+    if not new:
+        return PeftModel.from_pretrained(base, out / skill, is_trainable=True)
+    lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS, bias="none", task_type="CAUSAL_LM")
+    model = get_peft_model(base, lora)
+    assert isinstance(model, PeftModel)
+    return model
 
 
 def _drill(rng: Random) -> Example:

@@ -19,8 +19,9 @@ PLAN: dict[str, dict[str, float]] = {
     "geo": {"steps": 600, "batch": 96, "rate": 3e-3, "seed": 5, "rank": 64},
     "sql": {"steps": 900, "batch": 40, "rate": 3e-3, "seed": 6, "rank": 64},
     "plan": {"steps": 2500, "batch": 64, "rate": 3e-3, "seed": 7, "rank": 64},
+    "plan-on": {"steps": 1000, "batch": 64, "rate": 1e-3, "seed": 8, "rank": 64},
 }
-"""Steps, examples a step, peak learning rate, seed and LoRA rank of each run."""
+"""Steps, examples a step, peak learning rate, seed and LoRA rank of each run; `NAME-on` goes on from what NAME left."""
 ASIDE: dict[str, dict[str, float]] = {"atlas": {"steps": 900, "batch": 64, "rate": 3e-3, "seed": 8, "rank": 64}}
 """Trained only where named: what `bench/retrieval_gate.py` measures retrieval with."""
 
@@ -28,7 +29,7 @@ ASIDE: dict[str, dict[str, float]] = {"atlas": {"steps": 900, "batch": 64, "rate
 def parser() -> argparse.ArgumentParser:
     """The command line, with the plan in its help."""
     plan = "\n".join(
-        f"  {name:<6} {run['steps']:>5.0f} steps of {run['batch']:>3.0f} questions, rate {run['rate']:g}, "
+        f"  {name:<7} {run['steps']:>5.0f} steps of {run['batch']:>3.0f} questions, rate {run['rate']:g}, "
         f"seed {run['seed']:.0f}, {'LoRA rank ' + str(run['rank']) if 'rank' in run else 'all weights'}"
         for name, run in PLAN.items()
     )

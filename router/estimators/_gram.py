@@ -64,23 +64,33 @@ class Strength:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """Weights of one group, and what its uncertainty needs.
+    """What one group's experts are estimated with, and what its uncertainty needs.
 
-    `weights` (m - 1, g), `offset` (g,), `centre` (m - 1,): quality = offset + (phi - centre) @ weights.
-    `axes` (m - 1, r) and `stretch` (r,): the feature directions best known, and the posterior variance along each;
-    `rest` is the variance along all others; `noise` (g,) the residual variance of each expert; `rows` how many it saw.
+    `joint` (m - 1, g + r + 1) and `shift` (g + r + 1,): features times `joint` plus `shift` are every expert's quality,
+    then where the query lies along the r directions of features that are known best, then its squared distance from
+    the features' mean, less the features' own squares. One product serves all three.
+    `stretch` (r,): the posterior variance along each direction; `rest` that along all others; `noise` (g,) the residual
+    variance of each expert; `rows` how many it saw.
     """
 
     columns: tuple[int, ...]
-    weights: Matrix
-    offset: Matrix
-    centre: Matrix
-    axes: Matrix
+    joint: Matrix
+    shift: Matrix
     stretch: Matrix
     rest: float
     noise: Matrix
     strength: Strength
     rows: float
+
+    def estimate(self, phi: Matrix) -> tuple[Matrix, Matrix]:
+        """Quality and its standard deviation, both (n, g), of features (n, m - 1)."""
+        found = phi @ self.joint
+        found += self.shift
+        experts = len(self.columns)
+        along = found[:, experts:-1] ** 2
+        beyond = np.maximum(found[:, -1] + np.einsum("nm,nm->n", phi, phi) - along.sum(1), 0)
+        variance = along @ self.stretch + beyond * np.float32(self.rest)
+        return found[:, :experts], np.sqrt(variance[:, None] * self.noise)
 
 
 def _centred(gram: Gram) -> tuple[Floats, Floats, Floats, Floats, Floats]:
@@ -128,9 +138,12 @@ def solve(gram: Gram) -> Solution:
     ridge = special * unit
     top = np.arange(len(scale))[::-1][:AXES]
     others = np.arange(len(scale))[::-1][AXES:]
+    axes = turn[:, top]
+    joint = np.hstack([weights, axes, -2 * centre[:, None]])
+    shift = np.concatenate([level - centre @ weights, -(centre @ axes), [centre @ centre]])
     return Solution(
-        gram.columns, weights.astype(np.float32), level.astype(np.float32), centre.astype(np.float32),
-        turn[:, top].astype(np.float32), (1 / (scale[top] + ridge)).astype(np.float32),
+        gram.columns, np.ascontiguousarray(joint, np.float32), shift.astype(np.float32),
+        (1 / (scale[top] + ridge)).astype(np.float32),
         float((1 / (scale[others] + ridge)).mean()) if len(others) else 0.0, noise.astype(np.float32),
         Strength(shared, special), rows,
     )  # fmt: skip

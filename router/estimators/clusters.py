@@ -36,7 +36,7 @@ from router.estimators._evidence import (
 from router.estimators._shrink import Shrinkage, best_shrinkage, cells, contrast_error
 from router.estimators._sparse import tally
 from router.outcomes import Outcomes
-from router.plan import Estimates, Queries
+from router.plan import Estimates, Matrix, Queries
 from router.protocols import Parts
 
 FOLDS = 5
@@ -136,11 +136,15 @@ class Clusters:
             return found, self._near_rows(queries)
         cosine = self._clustering.cosines(vectors_of(queries, "clusters"))
         cell = self._clustering.cells_in(cosine)
-        each = self._table[cell]
-        quality = each.mean(1)
-        spread = np.clip(quality * (1 - quality), 0.02, None) / (self._counts[cell].mean(1) + self._shrink.specialty)
+        mean = self._table[cell[:, 0]]
+        for column in range(1, cell.shape[1]):
+            mean += self._table[cell[:, column]]
+        mean /= np.float32(cell.shape[1])
+        quality, squares, known = np.split(mean, 3, axis=1)
+        spread = np.maximum(quality * (1 - quality), np.float32(0.02)) / (known + np.float32(self._shrink.specialty))
+        spread += np.maximum(squares - quality**2, 0)
         note = f"{cell.shape[1]} clusterings; cells " + ", ".join(map(str, self._clustering.sizes()))
-        found = estimates(self._experts, quality, np.sqrt(spread + each.var(1)), self._effects, (note,))
+        found = estimates(self._experts, quality, np.sqrt(spread), self._effects, (note,))
         return found, self._familiar(Clustering.closeness(cosine))
 
     def _familiar(self, closeness: Floats) -> Floats:
@@ -196,9 +200,10 @@ class Clusters:
         self._closeness = usual_closeness(Clustering.closeness(cosine))
         self._table = self._settled()
 
-    def _settled(self) -> Floats:
-        """The shrunken quality of every expert in every cell, shape (cells, e)."""
-        return cells(self._sums, self._counts, self._effects.mean, self._shrink)[0]
+    def _settled(self) -> Matrix:
+        """Of every cell the shrunken quality of every expert, its square, and how many rows say so: (cells, 3 e)."""
+        quality = cells(self._sums, self._counts, self._effects.mean, self._shrink)[0]
+        return np.hstack([quality, quality**2, self._counts]).astype(np.float32)
 
     def _categories(self, rows: Outcomes) -> Clustering | None:
         """What rows may be told apart by; None where that is nothing."""

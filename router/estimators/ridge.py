@@ -78,7 +78,7 @@ class Ridge:
         self.fit(cards, outcomes)
         rows = outcomes.for_experts(self._experts)
         apart = np.zeros(rows.scores.shape)
-        phi = self._features(rows)
+        phi = with_constant(self._features(rows))
         for gram, solution in zip(self._ready(), self._solutions, strict=True):
             columns = list(gram.columns)
             seen = np.isfinite(rows.scores[:, columns]).all(1)
@@ -110,16 +110,13 @@ class Ridge:
         quality = np.broadcast_to(self._effects.mean, shape).astype(np.float32)
         doubt = np.broadcast_to(self._effects.error, shape).astype(np.float32)
         if self._solutions:
-            phi = self._features(queries)[:, :-1]
+            phi = self._features(queries)
             apart = np.zeros(shape, np.float32)
             for solution in self._solutions:
                 columns = list(solution.columns)
-                off = phi - solution.centre
-                along = off @ solution.axes
-                beyond = np.clip((off**2).sum(1) - (along**2).sum(1), 0, None)
-                variance = (along**2) @ solution.stretch + beyond * solution.rest
-                apart[:, columns] = solution.offset + off @ solution.weights - quality[:, columns]
-                doubt[:, columns] = np.sqrt(variance[:, None] * solution.noise) + self._effects.error[columns]
+                found, spread = solution.estimate(phi)
+                apart[:, columns] = found - quality[:, columns]
+                doubt[:, columns] = spread + self._effects.error[columns]
             quality += self._shared(apart)
         note = f"ridge on {self._options.features} features, {len(self._grams)} set(s) of rows"
         return estimates(self._experts, quality, doubt, self._effects, (note,))
@@ -145,24 +142,27 @@ class Ridge:
         self._solve()
 
     def _features(self, queries: Queries | Outcomes) -> Matrix:
-        """Features of unit mean square, then the constant 1. Shape (n, m)."""
+        """Features of unit mean square. Shape (n, m - 1)."""
         vectors = vectors_of(queries, "ridge")
-        if self._surface:
-            vectors = np.hstack([vectors, surface(queries.texts) * np.float32(self._surface)])
+        looks = surface(queries.texts) * np.float32(self._surface) if self._surface else vectors[:, :0]
         if self._options.features == "linear":
-            phi = vectors * np.float32(np.sqrt(vectors.shape[1]))
-        else:
-            if self._projection is None:
-                random = np.random.default_rng(self._seed)
-                self._projection = random.standard_normal((vectors.shape[1], self._options.width), np.float32)
-            phi = np.maximum(vectors @ self._projection, 0) * np.float32(np.sqrt(2))
-        return np.hstack([phi, np.ones((len(phi), 1), np.float32)])
+            both = np.hstack([vectors, looks])
+            return both * np.float32(np.sqrt(both.shape[1]))
+        meaning = vectors.shape[1]
+        if self._projection is None:
+            random = np.random.default_rng(self._seed)
+            self._projection = random.standard_normal((meaning + looks.shape[1], self._options.width), np.float32)
+        phi = vectors @ self._projection[:meaning]
+        phi += looks @ self._projection[meaning:]
+        np.maximum(phi, 0, out=phi)
+        phi *= np.float32(np.sqrt(2))
+        return phi
 
     def _take(self, rows: Outcomes) -> None:
         """Adds rows: each set of experts scored on the same rows has one Gram, split where rows now tell them apart."""
         if not len(rows):
             return self._solve()
-        phi = self._features(rows)
+        phi = with_constant(self._features(rows))
         seen = np.isfinite(rows.scores)
         alike: dict[bytes, list[int]] = {}
         for column in range(len(rows.experts)):
@@ -205,6 +205,11 @@ class Ridge:
 
     def _ready(self) -> tuple[Gram, ...]:
         return tuple(gram for gram in self._grams if gram.rows >= self._options.fewest)
+
+
+def with_constant(phi: Matrix) -> Matrix:
+    """The features and a last one that is 1."""
+    return np.hstack([phi, np.ones((len(phi), 1), np.float32)])
 
 
 def build(options: Options, parts: Parts) -> Ridge:

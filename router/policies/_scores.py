@@ -51,9 +51,9 @@ def score(estimates: Estimates, situation: Situation, prices: Prices) -> Matrix:
     return np.where(may, value, np.float32(-np.inf))
 
 
-def ranked(scores: Matrix) -> tuple[list[list[int]], list[int]]:
-    """Columns of each row, best first (ties: the lower column), and how many of them are allowed."""
-    order = np.argsort(-scores, axis=1, kind="stable")
+def ranked(scores: Matrix, most: int | None = None) -> tuple[list[list[int]], list[int]]:
+    """Columns of each row, best first (ties: the lower column), `most` of them; and how many columns are allowed."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :most]
     return order.tolist(), np.isfinite(scores).sum(1).tolist()
 
 

@@ -83,7 +83,7 @@ class Balanced:
     def decide(self, estimates: Estimates, situation: Situation) -> list[Choice]:
         counted, withheld = proven(estimates)
         scores = score(counted, situation, self._prices)
-        order, counts = ranked(scores)
+        order, counts = ranked(scores, self._options.spares + 1)
         first = [columns[0] if count else -1 for columns, count in zip(order, counts, strict=True)]
         held = _held(estimates, scores, may := allowed(situation))
         safe, gain, doubt = self._against_default(estimates, scores, np.asarray(first, np.int64), may)

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from experts.errors import ConfigError
-from experts.fusion import losses, rule, samples, train
+from experts.fusion import losses, members, rule, samples, scores, train
 from experts.fusion.losses import Heard
 from experts.fusion.naming import named
 from experts.fusion.samples import Sequenced
+from experts.pocket.train import WEIGHTS
 
 VOCABULARY, EXPERTS, LENGTH = 11, 3, 6
 
@@ -54,6 +55,39 @@ def test_routing_counts_only_positions_where_the_experts_differ() -> None:
     assert float(losses.routing(batch).detach()) == pytest.approx(total / int(batch.mask.sum()), rel=1e-5)
     agreed = batch._replace(top=batch.top[:, :, :1].expand(-1, -1, EXPERTS, -1))
     assert float(losses.routing(agreed).detach()) == 0
+
+
+def test_where_the_picked_expert_knows_the_router_learns_to_be_quiet() -> None:
+    batch, _ = heard(VOCABULARY)
+    certain = batch._replace(spoken=torch.zeros_like(batch.spoken))
+    assert float(losses.speaking(certain).detach()) == pytest.approx(0, abs=1e-5)
+    even = certain._replace(logits=torch.zeros_like(batch.logits))
+    assert float(losses.quiet(even)) == pytest.approx(0, abs=1e-5)
+    assert float(losses.quiet(certain).detach()) > 0.1
+
+
+def test_where_no_expert_knows_the_router_learns_the_answer() -> None:
+    batch, _ = heard(VOCABULARY)
+    lost = batch._replace(spoken=torch.full_like(batch.spoken, -40.0))
+    torch.testing.assert_close(losses.speaking(lost), losses.next_token(lost))
+    assert float(losses.quiet(lost).detach()) == pytest.approx(0, abs=1e-5)
+
+
+def test_what_is_given_is_read_and_not_learned() -> None:
+    tokenizer = members.tokenizer(WEIGHTS / "base", {}, WEIGHTS / "base")
+    row = {"prompt": "Where?", "completion": "Answer: Oz\nAnd so on", "given": [(8, 10)]}
+    (found,) = samples.sequences(tokenizer, [row], 1, 400)
+    assert tokenizer.decode([found.ids[place] for place in found.given]).replace(" ", "") == "Oz"
+    silent = scores.unheard([found], EXPERTS)
+    mask = train.Collate([found], silent, 0)([[0]])["mask"]
+    assert int(mask.sum()) == found.spoken - 2
+
+
+def test_spans_that_are_none_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"prompt": "a", "completion": "b", "given": [3]}\n')
+    with pytest.raises(ConfigError, match=r"train.jsonl:1: given: expected \[\[start, end\], …\], found \[3\]"):
+        samples.read(file, 1)
 
 
 def test_preferences_reach_the_router_s_logits_and_not_the_head() -> None:

@@ -5,7 +5,8 @@ from random import Random
 import pytest
 
 from experts.pocket import questions
-from experts.pocket.compound import NOVEL, WHOLE, compounds, invented, lesson
+from experts.pocket.compound import NOVEL, compounds
+from experts.pocket.lessons import WHOLE, invented, lesson
 from experts.pocket.questions import final_answer
 from experts.pocket.skills import geo
 from experts.pocket.vocabulary import CHARACTERS
@@ -56,7 +57,9 @@ def test_an_invented_fact_is_worked_out_as_a_real_one_is() -> None:
     real = {fact.answer for fact in geo.facts()}
     made_up = 0
     for _ in range(60):
-        prompt, worked = invented(rng)
+        prompt, worked, (start, end) = invented(rng)
+        assert worked[:start].endswith("Answer: ")
+        assert end == len(worked) or worked[end] == "\n"
         answers = [line.removeprefix("Answer: ") for line in worked.splitlines() if line.startswith("Answer: ")]
         made_up += not real & set(answers[0].split(", "))
         posed = [line for line in worked.splitlines() if line.startswith("Reverse the word ")]

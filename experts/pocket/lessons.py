@@ -1,0 +1,146 @@
+"""What the planner learns: questions of two skills and of one, each with its plan; and questions of made-up facts.
+
+    >>> lesson(Random(1))
+    ('reverse the capital of Fenhir', '1: What is the capital of Fenhir?\\n2: Reverse the word {1:lower}.')
+
+Beside the training questions of `compound` come others, whose two operations are of one skill or meet in an order that
+no question has: what a phrase asks for is to be read apart from what is asked about it. Combinations that only the test
+has do not occur.
+"""
+
+import re
+from random import Random
+
+from experts.pocket import questions
+from experts.pocket.compound import (
+    NOVEL,
+    SKILLS_OF,
+    SPELL,
+    SPELLINGS,
+    Inner,
+    beside,
+    draw,
+    fact,
+    put,
+    reckoned,
+    spelling,
+    total,
+)  # fmt: skip
+from experts.pocket.compound_words import NOUNS
+from experts.pocket.skills import geo, text, units
+from experts.pocket.skills.phrasing import chosen
+from experts.pocket.skills.text import Spelling
+
+SUMS: tuple[str, ...] = ("add", "subtract", "multiply")
+
+WHOLE = "1: {query}"
+"""The plan of a question of one skill."""
+
+
+def lesson(rng: Random) -> tuple[str, str]:
+    """A training question and its plan: four of two skills to one of a single skill.
+
+    Most of the names and words are others than those the skills know, many of them no words at all: a planner has to
+    copy what it reads, known or not.
+    """
+    lot = rng.random()
+    if lot < 0.2:
+        return questions.draw(rng.choice(questions.SKILLS), "train", rng).prompt, WHOLE
+    if lot < 0.45:
+        prompt, posed = _further(rng)
+    else:
+        asked = draw("train", rng)
+        prompt, posed = asked.prompt, [(part.skill, part.posed) for part in asked.parts]
+    plan = "\n".join(f"{number}: {line}" for number, (_, line) in enumerate(posed, 1))
+    for skill, line in posed:
+        found = _SUBJECT.search(line)
+        if found and "{" not in found[1] and prompt.count(found[1]) == 1 and rng.random() < 0.75:
+            other = _any_name(rng) if skill == "geo" else _any_word(rng)
+            prompt, plan = prompt.replace(found[1], other), plan.replace(f" {found[1]}", f" {other}")
+    return prompt, plan
+
+
+def invented(rng: Random) -> tuple[str, str, tuple[int, int]]:
+    """A training question whose fact is made up, its worked answer, and where in it the fact is first stated.
+
+    Of most countries the name is made up, too. Whoever learns from the rest of these learns what follows a fact, not
+    the fact.
+    """
+    while True:
+        asked = draw("train", rng)
+        known = next((one for one in asked.parts if one.skill == "geo"), None)
+        found = _SUBJECT.search(known.posed) if known else None
+        if known is not None and found and asked.prompt.count(found[1]) == 1:
+            break
+    name = found[1] if rng.random() < 0.3 else _any_name(rng)
+    answer = _any_word(rng).capitalize()
+    answer = answer.lower() if known.answer.islower() else answer
+    prompt, worked = asked.prompt.replace(found[1], name), asked.worked
+    if asked.parts[-1].after:
+        operation = asked.combination.split(">")[1]
+        value = Spelling(operation, answer.lower())
+        posed = SPELL[operation].format(value.word)
+        worked = f"{known.prompt}\n{known.worked}\n{posed}\n{value.worked}".replace(known.answer, answer)
+    else:
+        worked = worked.replace(known.answer, answer)
+    worked = worked.replace(found[1], name)
+    start = worked.index(f"Answer: {answer}") + len("Answer: ")
+    return prompt, worked, (start, start + len(answer))
+
+
+_SUBJECT = re.compile(
+    r"(?:the capital of|the capital|continent is|currency of|the word|letters does) (?:the )?(.+?)(?: in| have)?[?.]$"
+)
+
+
+def _any_word(rng: Random) -> str:
+    if rng.random() < 0.4:
+        return rng.choice(text.words("train"))
+    letters = rng.choice(("abcdefghijklmnopqrstuvwxyz", "abcdefghilmnoprstu", "aeioulnrst"))
+    return "".join(rng.choice(letters) for _ in range(rng.randint(3, 11)))
+
+
+def _any_name(rng: Random) -> str:
+    """One to four words with capitals, some joined by `and`; a third of them are names of the world."""
+    if rng.random() < 0.35:
+        return rng.choice(geo.names())
+    words = [_any_word(rng).capitalize() for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
+    if len(words) > 1 and rng.random() < 0.3:
+        words.insert(-1, rng.choice(("and", "and", "of")))
+    return " ".join(words)
+
+
+def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:
+    """A question of two parts that the skills would not be asked, and `(skill, sub-question)` of each part."""
+    match rng.choice(("pair", "words", "world", "sums", "sums", "factor")):
+        case "pair":
+            while True:
+                first, second = rng.choice(list(SKILLS_OF)), rng.choice(list(SKILLS_OF))
+                if f"{first}&{second}" not in NOVEL:
+                    said, _, parts = beside(rng, "train", first, second)
+                    return said, [(part.skill, part.posed) for part in parts]
+        case "words":
+            inner = spelling(rng, "train", "reverse")
+            outer = rng.choice(SPELLINGS)
+            core = chosen(text.CORES[outer], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+            return _chained(rng, inner, core, "text", SPELL[outer].format("{1:lower}"))
+        case "world":
+            inner = fact(rng, "train", "country")
+            outer = rng.choice(("continent", "currency"))
+            core = chosen(NOUNS[outer], "train", rng).replace("{c}", "{x}")
+            asked = {"continent": "Which continent is {1} in?", "currency": "What is the currency of {1}?"}[outer]
+            return _chained(rng, inner, core, "geo", asked)
+        case "sums":
+            inner = total(rng, "train", rng.choice(SUMS), lambda found: found > 1)
+            said, _, parts = reckoned(rng, "train", inner, rng.choice(SUMS))
+            return said, [(part.skill, part.posed) for part in parts]
+        case _:
+            inner = total(rng, "train", rng.choice(SUMS))
+            unit, target = (units.SPOKEN[name][0] for name in rng.choice(list(units.FACTORS)))
+            core = chosen(NOUNS["factor"], "train", rng).replace("{v}", f"{{x}} {unit}").replace("{t}", target)
+            return _chained(rng, inner, core, "units", f"Convert {{1}} {unit} to {target}.")
+
+
+def _chained(rng: Random, inner: Inner, core: str, skill: str, posed: str) -> tuple[str, list[tuple[str, str]]]:
+    """What `core` asks about `{x}`, with the inner part's noun in its place."""
+    return put(core, inner.noun, "train", rng), [(inner.part.skill, inner.part.posed), (skill, posed)]
