@@ -9,7 +9,7 @@ with theirs. Linear in the number of tokens: 2 + 6 `TOP` bytes for a token and a
 
 import json
 from collections.abc import Callable, Sequence
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,14 +38,15 @@ class Scores(NamedTuple):
 
 
 def fingerprint(sequences: Sequence[Sequenced], experts: Sequence[Path]) -> str:
-    """Changes with the token ids and with the files of the experts (by name, size and time)."""
+    """Changes with the token ids and with what is in the experts' files: a copy of them has the same."""
     digest = sha256()
     for row in sequences:
         digest.update(np.asarray([row.start, *row.ids], dtype=np.int32).tobytes())
     for folder in experts:
         for file in sorted(folder.iterdir()):
-            seen = file.stat()
-            digest.update(f"{folder.name}/{file.name} {seen.st_size} {seen.st_mtime_ns}".encode())
+            with file.open("rb") as content:
+                held = file_digest(content, "sha256").hexdigest()
+            digest.update(f"{file.name} {held}".encode())
     return digest.hexdigest()[:16]
 
 

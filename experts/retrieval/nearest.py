@@ -16,6 +16,7 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ HNSW_MOST = 250_000
 TRAIN_ROWS_A_LIST = 32
 CANDIDATES = 200
 """Candidates of a quantised index that are scored again, at least."""
+PROBED, NEIGHBOURS, WANTED = 200, 10, 0.98
+"""How many passages are asked for their nearest neighbours, how many of these, and the share that a search must find:
+above what is wanted of questions, which lie further from passages than other passages do."""
 
 
 def kind_for(size: int) -> str:
@@ -40,7 +44,7 @@ def kind_for(size: int) -> str:
     return "flat" if size <= FLAT_MOST else "hnsw" if size <= HNSW_MOST else "ivf-pq"
 
 
-def optimise(corpus: Corpus, *, kind: str | None = None, probes: int | None = None) -> dict[str, Any] | None:
+def optimise(corpus: Corpus, *, kind: str | None = None) -> dict[str, Any] | None:
     """Makes the index file of a corpus that is large enough for one, and puts it in force; returns its manifest.
 
     The manifest is replaced last, so that a kill leaves the old file in force. `kind` overrides the choice by size.
@@ -62,11 +66,10 @@ def optimise(corpus: Corpus, *, kind: str | None = None, probes: int | None = No
     faiss.write_index(index, temporary)
     name = f"nearest-{last}-{gone}.faiss"
     Path(temporary).replace(corpus.folder / name)
-    lists = int(_ivf(faiss, index).nlist) if kind == "ivf-pq" else 0
     manifest = {
         "format": FORMAT, "kind": kind, "file": name, "until": last, "size": int(index.ntotal),
         "gone": gone, "encoder": embedded.fingerprint, "dimensions": embedded.dimensions,
-        "probes": probes or max(8, lists // 40),
+        "probes": _enough_probes(faiss, index, corpus, size) if kind == "ivf-pq" else 0,
     }  # fmt: skip
     draft = corpus.folder / (MANIFEST + ".tmp")
     draft.write_text(json.dumps(manifest, indent=2) + "\n")
@@ -191,6 +194,31 @@ def _empty(faiss: Any, kind: str, d: int, size: int, corpus: Corpus) -> Any:
     taken = sample(corpus, max(lists * TRAIN_ROWS_A_LIST, 10_000), size)
     index.train(taken)
     return index
+
+
+def _enough_probes(faiss: Any, index: Any, corpus: Corpus, size: int) -> int:
+    """The fewest lists to look into, doubled from 4, that find the true neighbours of a sample of the passages."""
+    from faiss.contrib.exhaustive_search import knn_ground_truth  # pyright: ignore[reportUnknownVariableType]
+
+    asked = sample(corpus, PROBED, size)[:PROBED]
+    rows: list[NDArray[np.int64]] = []
+
+    def batches() -> Iterator[Vectors]:
+        for numbers, vectors in corpus.all_vectors():
+            rows.append(numbers)
+            yield vectors
+
+    _, places = knn_ground_truth(asked, batches(), min(NEIGHBOURS + 1, size), faiss.METRIC_INNER_PRODUCT)
+    true = np.concatenate(rows)[places[:, 1:]]  # the first is the passage itself
+    lists = int(_ivf(faiss, index).nlist)
+    probes = 4
+    while probes < lists:
+        _, found = index.search(asked, CANDIDATES, params=faiss.SearchParametersIVF(nprobe=probes))
+        share = np.mean([np.isin(mine, theirs).mean() for mine, theirs in zip(true, found, strict=True)])
+        if share >= WANTED:
+            break
+        probes *= 2
+    return min(probes, lists)
 
 
 def sample(corpus: Corpus, wanted: int, size: int) -> Vectors:
