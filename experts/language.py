@@ -97,7 +97,8 @@ class Query:
 @dataclass(frozen=True, slots=True)
 class Passage:
     """One document, or a piece of one, that a retriever found. `score`: higher is better, comparable only within one
-    retriever; `retriever` and `corpus` name where it came from (a corpus may stand under several retrievers).
+    retriever; `retriever` and `corpus` name where it came from (a corpus may stand under several retrievers). `ways`:
+    what each way of searching says of it, where that compares between corpora (`dense`: cosine, `lexical`: BM25).
     """
 
     id: str
@@ -107,6 +108,7 @@ class Passage:
     retriever: str = ""
     corpus: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    ways: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,16 @@ class Retriever(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
+class Piloted(Protocol):
+    """A retriever whose corpus can tell how near a query is, before it is searched."""
+
+    @property
+    def pilots(self) -> Vectors | None:
+        """(p, d) unit rows under the retriever's encoder; None where the corpus has no vectors."""
+        ...
+
+
 class BatchRetriever(Protocol):
     """The batched form, for evaluation and fitting: blocking, over documents that are held here."""
 

@@ -112,7 +112,14 @@ class Retrieval(Section, frozen=True):
     """Passages that are looked up before an expert is asked, and when that is worth their price."""
 
     retrievers: tuple[Name, ...] = Field(
-        min_length=1, description="Retrievers that are searched; what they find is merged."
+        min_length=1, description="Retrievers to choose from for each query; what they find is merged."
+    )
+    mass: float = Field(
+        0.95, gt=0, le=1,
+        description="The fewest corpora are searched that hold this share of the belief; 1 searches all.",
+    )  # fmt: skip
+    ranker: Text | None = Field(
+        None, description="What `consilium retriever fit` wrote: puts what was found into order. Relative to this file."
     )
     passages: Count = Field(3, le=50, description="Passages that go into the prompt, at most.")
     gate: Literal["auto", "always", "never"] = Field(
@@ -137,7 +144,7 @@ class Retrieval(Section, frozen=True):
         None, description="The question with its sources: a text that holds `{sources}` and `{question}`."
     )
 
-    @field_validator("outcomes")
+    @field_validator("outcomes", "ranker")
     @classmethod
     def _from_the_manifest(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:

@@ -31,11 +31,11 @@ from router.decide import WORTH, Learned, Route
 from router.embedding import Embedding
 from router.estimators import open_estimator
 from router.outcomes import Outcomes
-from router.passages import Searchable
 from router.plan import Estimates
 from router.policies import open_policy
 from router.protocols import Composer, Estimator, Picky, Policy, Situation
 from router.protocols import Parts as EstimatorParts
+from router.retrieval.choosing import Searchable
 from router.retrievers import Searched, build_lookup, build_retrievers, close_others
 from router.snapshot import Snapshot, direct
 from router.stability import Incumbent

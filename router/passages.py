@@ -16,22 +16,11 @@ import orjson
 
 from experts.errors import ConsiliumError
 from experts.language import Message, Part, Passage, Query
-from experts.protocols import Retriever
 from experts.retrieval.prompting import TEMPLATE, cited, with_sources
 from router.embedding import Embedding
 from router.gate import Gate
 from router.outcomes import CHARS_PER_TOKEN
-
-RRF = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Searchable:
-    """A retriever with what embeds its queries: None where it searches by the text alone."""
-
-    retriever: Retriever
-    embedding: Embedding | None = None
-    timeout_s: float = 2.0
+from router.retrieval.choosing import USUAL, Choice, Choosing, Searchable, choose, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +34,7 @@ class Lookup:
     gate: Gate
     template: str = TEMPLATE
     embedding: Embedding | None = None
+    choosing: Choosing = USUAL
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,22 +42,43 @@ class Lookup:
 
 
 class Found(NamedTuple):
-    """`failed`: retriever -> why it found nothing. `ranks`: how many passages each gave."""
+    """`choice`: which of the sources were searched. `failed`: retriever -> why it found nothing."""
 
     passages: list[Passage]
+    choice: Choice
     failed: dict[str, str]
     took_s: float
 
 
-async def search(sources: Sequence[Searchable], text: str, k: int, timeout_s: float | None = None) -> Found:
-    """The best k of all sources. Several are merged by reciprocal ranks (their scores do not compare); a passage that
-    several hold is one, and its ranks add up. `timeout_s`: for all together; each has its own limit too.
-    """
+async def search(
+    sources: Sequence[Searchable], text: str, k: int, timeout_s: float | None = None, choosing: Choosing = USUAL
+) -> Found:  # fmt: skip
+    """The best k of the sources that are worth searching. `timeout_s`: for all together; each has its own limit too."""
     started = perf_counter()
+    choice = await _chosen(sources, text, timeout_s, choosing.mass)
+    several = len(choice.sources) > 1
+    depth = choosing.depth(k) if several else k
+    lists, failed = await asked_of(choice.sources, text, depth, timeout_s)
+    passages = merged(lists, choice, choosing.ranker)[:k] if several else lists[0] if lists else []
+    return Found(passages, choice, failed, perf_counter() - started)
+
+
+async def asked_of(
+    sources: Sequence[Searchable], text: str, k: int, timeout_s: float | None
+) -> tuple[list[list[Passage]], dict[str, str]]:
+    """What each source that answers finds; and retriever -> why it found nothing."""
     heard = await asyncio.gather(*(_ask(source, text, k, timeout_s) for source in sources))
-    lists = [found for found in heard if not isinstance(found, str)]
     failed = {s.retriever.name: why for s, why in zip(sources, heard, strict=True) if isinstance(why, str)}
-    return Found(merged(lists)[:k] if len(lists) > 1 else lists[0] if lists else [], failed, perf_counter() - started)
+    return [found for found in heard if not isinstance(found, str)], failed
+
+
+async def _chosen(sources: Sequence[Searchable], text: str, timeout_s: float | None, mass: float) -> Choice:
+    """Every source where the query cannot be embedded in time: each then says so itself."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await choose(sources, text, mass)
+    except (TimeoutError, ConsiliumError):
+        return Choice(tuple(sources), {}, ())
 
 
 async def _ask(source: Searchable, text: str, k: int, timeout_s: float | None) -> list[Passage] | str:
@@ -80,19 +91,6 @@ async def _ask(source: Searchable, text: str, k: int, timeout_s: float | None) -
         return f"said nothing in {limit:g} s"
     except ConsiliumError as fault:
         return fault.message
-
-
-def merged(lists: Sequence[Sequence[Passage]]) -> list[Passage]:
-    """One list by summed reciprocal ranks, 1 / (60 + rank); `score` is that sum."""
-    first: dict[tuple[str, str], Passage] = {}
-    total: dict[tuple[str, str], float] = {}
-    for found in lists:
-        for rank, passage in enumerate(found, 1):
-            key = (passage.corpus, passage.id)
-            first.setdefault(key, passage)
-            total[key] = total.get(key, 0.0) + 1 / (RRF + rank)
-    best = sorted(total, key=lambda key: -total[key])
-    return [replace(first[key], score=round(total[key], 6)) for key in best]
 
 
 def within(passages: Sequence[Passage], max_tokens: int) -> list[Passage]:

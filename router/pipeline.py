@@ -137,10 +137,11 @@ class Router:
         text = asked_text(query)
         if lookup is None or not text:
             return query
-        found = await search(lookup.sources, text, lookup.passages, lookup.timeout_s)
+        found = await search(lookup.sources, text, lookup.passages, lookup.timeout_s, lookup.choosing)
         passages = within(found.passages, lookup.max_tokens)
         self.telemetry.retrieved(found, passages)
-        run.retrieval = {"took_ms": round(found.took_s * 1e3, 2), "found": len(passages), "failed": found.failed}
+        run.retrieval = {"took_ms": round(found.took_s * 1e3, 2), "found": len(passages), "failed": found.failed,
+                         "searched": [source.retriever.name for source in found.choice.sources]}  # fmt: skip
         if not passages:
             return query
         run.passages = passages

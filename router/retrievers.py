@@ -18,7 +18,8 @@ from registry.load import Registry
 from registry.schema import RetrieverManifest, RouteManifest
 from router.embedding import Embedding
 from router.gate import fit_gate
-from router.passages import Lookup, Searchable
+from router.passages import Lookup
+from router.retrieval.choosing import Searchable, open_choosing
 
 TOKENS_A_PASSAGE = 200
 """Expected of a passage before any is seen: a thousand characters are cut to less."""
@@ -89,7 +90,7 @@ async def build_lookup(
     gate = await asyncio.to_thread(fit_gate, part.gate, part.price, tokens, part.confidence, outcomes, encoder)
     return Lookup(
         tuple(sources[name] for name in part.retrievers), part.passages, part.max_tokens, part.timeout_ms / 1e3, gate,
-        part.template or TEMPLATE, embedding if gate.fitted else None,
+        part.template or TEMPLATE, embedding if gate.fitted else None, await open_choosing(part.mass, part.ranker),
     )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from registry.load import Registry
 from registry.schema import Limits
 from router.decide import Route
 from router.embedding import Embedding
-from router.passages import Searchable
 from router.plan import Plan, Seat
 from router.protocols import Composer
+from router.retrieval.choosing import Searchable
 from router.worth import NOTHING_FITTED, Composing
 
 

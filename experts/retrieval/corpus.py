@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -184,7 +184,18 @@ class Corpus:
             vectors = np.frombuffer(b"".join(blob for _, blob in found), np.float32).reshape(-1, dimensions)
             yield np.array([number for number, _ in found], np.int64), vectors
 
-    def passages(self, scored: Sequence[tuple[int, float]], retriever: str) -> list[Passage]:
+    def sampled(self, most: int) -> Vectors:
+        """Up to about `most` vectors, evenly over the corpus."""
+        last = self._db.execute("SELECT max(row) FROM passages").fetchone()[0] or 0
+        found = self._db.execute(
+            "SELECT vector FROM passages WHERE row % ? = 0 AND vector IS NOT NULL", (max(1, last // most),)
+        ).fetchall()
+        dimensions = self.embedded.dimensions if self.embedded else 1
+        return np.frombuffer(b"".join(blob for (blob,) in found), np.float32).reshape(-1, dimensions)
+
+    def passages(
+        self, scored: Sequence[tuple[int, float]], retriever: str, ways: Mapping[int, Mapping[str, float]]
+    ) -> list[Passage]:
         """The passages of these rows with their scores, in this order; rows that have gone are left out."""
         marks = ",".join("?" * len(scored))
         found = {
@@ -196,7 +207,7 @@ class Corpus:
         }
         return [
             Passage(*(found[number][0], found[number][2], found[number][1]), score, retriever, self.name,
-                    orjson.loads(found[number][3]))
+                    orjson.loads(found[number][3]), ways.get(number, {}))
             for number, score in scored if number in found
         ]  # fmt: skip
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from experts.errors import ConfigError, ExpertError
 from experts.language import Passage
-from experts.protocols import Expert, Retriever, silent
+from experts.protocols import Expert, Piloted, Retriever, Vectors, silent
 from experts.retrieval.prompting import source
 from experts.wire import parse
 
@@ -65,7 +65,12 @@ class Reranked:
     def size(self) -> int:
         return self._found_by.size
 
+    @property
+    def pilots(self) -> Vectors | None:
+        return self._found_by.pilots if isinstance(self._found_by, Piloted) else None
+
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
+        """What was read again has its reader's word alone: no other way's scores."""
         found = await self._found_by.search(text, vector, max(k, self._candidates))
         if len(found) < 2:
             return found
@@ -74,7 +79,7 @@ class Reranked:
                 order = await self._reranker.order(text, found)
         except (TimeoutError, ExpertError):
             return found[:k]
-        return [replace(found[place], score=score) for place, score in order[:k]]
+        return [replace(found[place], score=score, ways={}) for place, score in order[:k]]
 
     async def close(self) -> None:
         await self._reranker.close()

@@ -1,4 +1,4 @@
-"""`consilium retriever train`. Nothing heavy is imported before it runs."""
+"""`consilium retriever train` and `fit`. Nothing heavy is imported before they run."""
 
 from __future__ import annotations
 
@@ -97,6 +97,71 @@ def train(
         f"[green]{out}[/]: {figures['pairs']:.0f} pairs; on {figures['held_queries']:.0f} held-out queries MRR@10 "
         f"{figures['held_mrr_before']:.3f} without it, {figures['held_mrr']:.3f} with it (strength "
         f"{figures['strength']:g})"
+    )
+
+
+@app.command()
+def fit(
+    judged: Annotated[Path, typer.Argument(metavar="JUDGED", help="JSON lines of queries and what is relevant.")],
+    registry: Annotated[Path, typer.Option("--registry", "-r", metavar="PATH", help="A YAML file, or a folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Gets the ranker.")] = Path("ranker.npz"),
+    route: Annotated[str, typer.Option("--route", help="The route whose retrievers are searched.")] = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Fixes which queries are held out together.")] = 0,
+    json: Json = False,
+) -> None:
+    """Fit what puts the passages of several retrievers into one order.
+
+    From lines of `{"query": "…", "relevant": ["handbook/leave.md"]}`: ids of documents or passages, with the corpus
+    before them where two have the same. It weighs what each way of searching says, and how near each corpus is; it
+    names no corpus, so one that is added later is ranked by the same weights. It is judged on queries that it did not
+    see, beside reciprocal ranks, and written only where it is better.
+
+    [bold]Examples[/]
+
+      consilium retriever fit judged.jsonl -r registry/ -o ranker.npz
+      consilium retriever fit judged.jsonl -r registry/ --route support --json
+
+    Then name it: `retrieval: {retrievers: [handbook, tickets], ranker: ./ranker.npz}` in the route.
+    """
+    import asyncio
+
+    from rich.progress import Progress
+
+    from router.cli.output import print_json, screen
+    from router.local import load_registry, open_router
+    from router.retrieval import judged as judging
+
+    rows = judging.read_judged(judged)
+
+    async def searched() -> judging.Fitted:
+        async with open_router(load_registry(registry)) as router:
+            found = router.snapshot.routes.get(route)
+            if found is None or found.lookup is None:
+                known = [name for name, one in router.snapshot.routes.items() if one.lookup is not None]
+                raise ConfigError(
+                    f"route {route}: has no retrieval; those that have are {', '.join(known) or 'none'} (--route)"
+                )
+            with Progress(console=screen(errors=True), disable=json) as bar:
+                task = bar.add_task("searching", total=len(rows))
+                asked = await judging.search_judged(found.lookup, rows, lambda n: bar.update(task, completed=n))
+            return judging.fit(asked, seed)
+
+    fitted = asyncio.run(searched())
+    better = fitted.after > fitted.before
+    if better:
+        fitted.ranker.save(out)
+    said: dict[str, Any] = {
+        "ranker": str(out) if better else None, "queries": fitted.queries, "found": round(fitted.found, 4),
+        "ndcg10_reciprocal_ranks": round(fitted.before, 4), "ndcg10": round(fitted.after, 4),
+        "ways": list(fitted.ranker.retrievers),
+    }  # fmt: skip
+    if json:
+        print_json(said)
+        return
+    verdict = f"[green]{out}[/]" if better else "[yellow]not written[/], reciprocal ranks are as good"
+    screen().print(
+        f"{verdict}: {fitted.queries} queries; nDCG@10 of held-out ones {fitted.before:.3f} by reciprocal ranks, "
+        f"{fitted.after:.3f} by the ranker"
     )
 
 

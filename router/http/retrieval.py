@@ -15,7 +15,8 @@ from registry.public import public
 from router.http.completions import watched
 from router.http.exchange import Receive, Scope, Send, json_object, reply_json
 from router.keys import Key
-from router.passages import Searchable, passage_json, search
+from router.passages import passage_json, search
+from router.retrieval.choosing import MASS, Choosing, Searchable
 from router.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -48,26 +49,31 @@ async def retrievers(gateway: Gateway, caller: Caller, scope: Scope, receive: Re
 
 
 async def retrieve(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
-    """`{"query", "top_k": 10, "retriever": "auto"}`: a name, a list of names, or `auto` for all, merged."""
+    """`{"query", "top_k": 10, "retriever": "auto"}`: a name, a list of names, or `auto`, which chooses corpora by the
+    query; `mass` says how much of the belief in them is searched."""
     asked = await json_object(receive, caller.content_length, gateway.max_body_bytes)
     text, k = _text(asked, "query"), _number(asked, "top_k", 10, MOST)
     chosen, why = _chosen(gateway.router.snapshot, caller.key, asked.get("retriever", AUTO))
+    choosing = _choosing(gateway.router.snapshot, caller.key, asked, auto=not why)
     await gateway.admit(caller.key)
     try:
-        await watched(_search(gateway, chosen, why, text, k, send), receive)
+        await watched(_search(gateway, chosen, choosing, why, text, k, send), receive)
     finally:
         await gateway.ledger.release(caller.key.name)
 
 
 async def _search(
-    gateway: Gateway, chosen: Mapping[str, Searchable], why: str, text: str, k: int, send: Send
+    gateway: Gateway, chosen: Mapping[str, Searchable], choosing: Choosing, why: str, text: str, k: int, send: Send
 ) -> None:  # fmt: skip
-    found = await search(tuple(chosen.values()), text, k)
+    found = await search(tuple(chosen.values()), text, k, choosing=choosing)
+    choice = found.choice
     gateway.router.telemetry.retrieved(found, [])
-    if len(found.failed) == len(chosen):
+    if len(found.failed) == len(choice.sources):
         raise NotReady("; ".join(f"retriever {name}: {fault}" for name, fault in found.failed.items()))
     await reply_json(send, {
-        "object": "list", "retrievers": list(chosen), "reason": why, "failed": found.failed,
+        "object": "list", "retrievers": [source.retriever.name for source in choice.sources],
+        "skipped": list(choice.skipped), "reason": why or choice.reason,
+        "corpora": {corpus: round(belief, 4) for corpus, belief in choice.beliefs.items()}, "failed": found.failed,
         "took_ms": round(found.took_s * 1e3, 3),
         "passages": [passage_json(passage, text=True) for passage in found.passages],
     })  # fmt: skip
@@ -79,7 +85,7 @@ def _chosen(snapshot: Snapshot, key: Key, wanted: Any) -> tuple[dict[str, Search
         raise UnknownModel("this gateway has no retriever for this key; a manifest of kind retriever declares one",
                            param="retriever")  # fmt: skip
     if wanted == AUTO:
-        return dict(known), f"all {len(known)}, merged by reciprocal ranks" if len(known) > 1 else "the only one"
+        return dict(known), ""
     names = [wanted] if isinstance(wanted, str) else cast(list[Any], wanted if isinstance(wanted, list) else [])
     if not names or not all(isinstance(name, str) for name in names):
         raise BadRequest(f'retriever: expected a name, a list of names or "auto", got {wanted!r}', param="retriever")
@@ -89,6 +95,16 @@ def _chosen(snapshot: Snapshot, key: Key, wanted: Any) -> tuple[dict[str, Search
                 raise Forbidden(f"this key may not search the retriever {name}", param="retriever")
             raise UnknownModel(f"retriever {name!r}: there is none; known are {', '.join(known)}", param="retriever")
     return {name: known[name] for name in names}, "named by the request"
+
+
+def _choosing(snapshot: Snapshot, key: Key, asked: Mapping[str, Any], *, auto: bool) -> Choosing:
+    """Retrievers that are named are all searched. The ranker is that of a route the caller may use, where one has."""
+    lookups = [route.lookup for route in snapshot.routes.values() if route.lookup and key.may_route(route.name)]
+    ranker = next((lookup.choosing.ranker for lookup in lookups if lookup.choosing.ranker), None)
+    mass = asked.get("mass", MASS if auto else 1.0)
+    if not isinstance(mass, int | float) or isinstance(mass, bool) or not 0 < mass <= 1:
+        raise BadRequest(f"mass: expected a number above 0, to 1, got {mass!r}", param="mass")
+    return Choosing(float(mass), ranker)
 
 
 async def rerank(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experts.protocols import Vectors
+from experts.retrieval.pilots import PILOTS, ROUNDS, centroids
 
 Floats = NDArray[np.float64]
-PILOTS = 16
 SHARPNESS = 20.0
 
 
@@ -54,18 +54,7 @@ class Pilots:
         return float(next(fits, steps[-1]))
 
 
-def pilots_of(corpora: Sequence[Vectors], *, pilots: int = PILOTS, seed: int = 0, rounds: int = 10) -> Pilots:
+def pilots_of(corpora: Sequence[Vectors], *, pilots: int = PILOTS, seed: int = 0, rounds: int = ROUNDS) -> Pilots:
     """Spherical k-means in each corpus: up to `pilots` centroids of its documents' vectors."""
     rng = np.random.default_rng(seed)
-    return Pilots(tuple(_centroids(each, pilots, rounds, rng) for each in corpora), tuple(map(len, corpora)))
-
-
-def _centroids(vectors: Vectors, count: int, rounds: int, rng: np.random.Generator) -> Vectors:
-    centres = vectors[rng.choice(len(vectors), min(count, len(vectors)), replace=False)]
-    for _ in range(rounds):
-        owner = (vectors @ centres.T).argmax(axis=1)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, owner, vectors)
-        length = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(length > 1e-6, sums / np.maximum(length, 1e-6), centres).astype(np.float32)
-    return centres
+    return Pilots(tuple(centroids(each, pilots, rounds, rng) for each in corpora), tuple(map(len, corpora)))

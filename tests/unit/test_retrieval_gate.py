@@ -11,7 +11,8 @@ from experts.errors import ConfigError
 from experts.language import Passage
 from experts.retrieval.prompting import cited, with_sources
 from router.gate import arithmetic, fit_gate, read_outcomes
-from router.passages import citations, merged, within
+from router.passages import citations, within
+from router.retrieval.choosing import Choice, merged
 from tests.integration.test_retrieval_index import Letters
 
 
@@ -63,7 +64,16 @@ def test_outcomes_name_the_wrong_line(tmp_path: Path) -> None:
 def test_what_two_retrievers_find_is_merged_by_rank() -> None:
     one = [Passage("a", corpus="c"), Passage("b", corpus="c")]
     two = [Passage("b", corpus="c"), Passage("a", corpus="other")]
-    assert [(p.id, p.corpus) for p in merged([one, two])] == [("b", "c"), ("a", "c"), ("a", "other")]
+    assert [(p.id, p.corpus) for p in merged([one, two], Choice((), {}, ()), None)] == [
+        ("b", "c"), ("a", "c"), ("a", "other"),
+    ]  # fmt: skip
+
+
+def test_a_list_counts_by_the_belief_in_its_corpus() -> None:
+    one = [Passage("a", corpus="near"), Passage("b", corpus="near")]
+    two = [Passage("x", corpus="far"), Passage("y", corpus="far")]
+    order = merged([two, one], Choice((), {"near": 0.9, "far": 0.1}, ()), None)
+    assert [p.id for p in order] == ["a", "b", "x", "y"]
 
 
 def test_the_budget_cuts_at_a_word() -> None:

@@ -7,15 +7,28 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator, ValidationInfo
 
 from experts.errors import ConfigError, ExpertBroke, ExpertDown
 from experts.language import Passage
+from experts.protocols import Vectors
 from experts.retrieval.corpus import Corpus, open_corpus
+from experts.retrieval.pilots import Pilots
 
 Rows = list[tuple[int, float]]
+
+
+class Hits(NamedTuple):
+    """Rows of a corpus with their scores, best first; and of each row what every way of searching says."""
+
+    rows: Rows
+    ways: Mapping[int, Mapping[str, float]]
+
+    @classmethod
+    def of(cls, way: str, rows: Rows) -> Hits:
+        return cls(rows, {row: {way: score} for row, score in rows})
 
 
 def _from_the_manifest(value: object, info: ValidationInfo) -> object:
@@ -35,17 +48,24 @@ class Searched:
     def __init__(self, name: str, folder: str) -> None:
         self.name = name
         self.corpus: Corpus = open_corpus(Path(folder))
+        self._pilots = Pilots(self.corpus)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"retriever-{name}")
         self._closed = False
 
-    async def passages(self, find: Callable[[], Rows]) -> list[Passage]:
+    @property
+    def pilots(self) -> Vectors | None:
+        """(p, d) unit rows; None for a corpus without vectors."""
+        return self._pilots.vectors
+
+    async def passages(self, find: Callable[[], Hits]) -> list[Passage]:
         """The passages of the rows that `find`, called in the thread, gives. Raises ExpertError kinds."""
         if self._closed:
             raise ExpertDown(f"retriever {self.name} is closed", expert=self.name)
 
         def searched() -> list[Passage]:
-            rows = find()
-            return self.corpus.passages(rows, self.name) if rows else []
+            hits = find()
+            self._pilots.refresh()
+            return self.corpus.passages(hits.rows, self.name, hits.ways) if hits.rows else []
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, searched)

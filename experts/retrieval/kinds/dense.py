@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experts.errors import ExpertBroke
 from experts.language import Passage
+from experts.protocols import Vectors
 from experts.retrieval.adapter import Adapter, load_adapter
 from experts.retrieval.kinds import RetrieverParts
-from experts.retrieval.kinds._local import Folder, Searched, check_encoder
+from experts.retrieval.kinds._local import Folder, Hits, Searched, check_encoder
 from experts.retrieval.nearest import Nearest
 
 USES_VECTORS = True
@@ -48,6 +49,11 @@ class Dense:
         self._adapter = adapter
 
     @property
+    def way(self) -> str:
+        """What its cosines are called: an adapter's do not compare with others."""
+        return "dense" if self._adapter is None else "adapted"
+
+    @property
     def corpus(self) -> str:
         return self._searched.corpus.name
 
@@ -55,9 +61,13 @@ class Dense:
     def size(self) -> int:
         return self.nearest.size
 
+    @property
+    def pilots(self) -> Vectors | None:
+        return self._searched.pilots
+
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
         asked = self.adapted(vector)
-        return await self._searched.passages(lambda: self.nearest.search(asked, k))
+        return await self._searched.passages(lambda: Hits.of(self.way, self.nearest.search(asked, k)))
 
     def adapted(self, vector: NDArray[np.float32] | None) -> NDArray[np.float32]:
         if vector is None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from experts.language import Passage
+from experts.protocols import Vectors
 from experts.retrieval.adapter import load_adapter
 from experts.retrieval.kinds import RetrieverParts
-from experts.retrieval.kinds._local import Folder, Rows, Searched, check_encoder
+from experts.retrieval.kinds._local import Folder, Hits, Rows, Searched, check_encoder
 from experts.retrieval.kinds.dense import Dense
 from experts.retrieval.kinds.lexical import by_words
 from experts.retrieval.nearest import Nearest
@@ -63,13 +64,19 @@ class Hybrid:
     def size(self) -> int:
         return self._dense.size
 
+    @property
+    def pilots(self) -> Vectors | None:
+        return self._searched.pilots
+
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
         asked, most = self._dense.adapted(vector), max(DEPTH * k, 20)
 
-        def find() -> Rows:
+        def find() -> Hits:
             near = self._dense.nearest.search(asked, most)
             words = by_words(self._searched.corpus, text, most)
-            return fused(near, words, self._options.fusion, self._options.weight)[:k]
+            rows = fused(near, words, self._options.fusion, self._options.weight)[:k]
+            said = ((self._dense.way, dict(near)), ("lexical", dict(words)))
+            return Hits(rows, {row: {way: found[row] for way, found in said if row in found} for row, _ in rows})
 
         return await self._searched.passages(find)
 

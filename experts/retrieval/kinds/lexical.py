@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from experts.language import Passage
+from experts.protocols import Vectors
 from experts.retrieval.corpus import Corpus
 from experts.retrieval.kinds import RetrieverParts
-from experts.retrieval.kinds._local import Folder, Rows, Searched
+from experts.retrieval.kinds._local import Folder, Hits, Rows, Searched
 
 MOST_WORDS = 64
 _WORD = re.compile(r"\w+")
@@ -109,8 +110,12 @@ class Lexical:
     def size(self) -> int:
         return self._searched.corpus.size()
 
+    @property
+    def pilots(self) -> Vectors | None:
+        return self._searched.pilots
+
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
-        return await self._searched.passages(lambda: by_words(self._searched.corpus, text, k))
+        return await self._searched.passages(lambda: Hits.of("lexical", by_words(self._searched.corpus, text, k)))
 
     async def close(self) -> None:
         await self._searched.close()

@@ -1,0 +1,47 @@
+"""Pilot embeddings of a corpus (RouterRetriever, arXiv 2409.02685), made of its documents alone: their centroids."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experts.protocols import Vectors
+from experts.retrieval.corpus import Corpus
+
+PILOTS = 16
+ROUNDS = 10
+SAMPLED = 4000
+"""Passages that a corpus's pilots are made of, about."""
+
+
+def centroids(vectors: Vectors, count: int, rounds: int, rng: np.random.Generator) -> Vectors:
+    """Spherical k-means: up to `count` unit rows."""
+    centres = vectors[rng.choice(len(vectors), min(count, len(vectors)), replace=False)]
+    for _ in range(rounds):
+        owner = (vectors @ centres.T).argmax(axis=1)
+        sums = np.zeros_like(centres)
+        np.add.at(sums, owner, vectors)
+        length = np.linalg.norm(sums, axis=1, keepdims=True)
+        centres = np.where(length > 1e-6, sums / np.maximum(length, 1e-6), centres).astype(np.float32)
+    return centres
+
+
+class Pilots:
+    """The pilots of one corpus, made again when a fifth of its passages came or went. Not for several threads."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.vectors: Vectors | None = None
+        self._corpus = corpus
+        self._version = self._size = -1
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Nothing is read where nobody has written."""
+        version = self._corpus.version()
+        if self._corpus.embedded is None or version == self._version:
+            return
+        size = self._corpus.size()
+        if abs(size - self._size) * 5 > max(self._size, 0):
+            sample = self._corpus.sampled(SAMPLED)
+            rng = np.random.default_rng(0)
+            self.vectors, self._size = (centroids(sample, PILOTS, ROUNDS, rng) if len(sample) else None), size
+        self._version = version

@@ -1,0 +1,149 @@
+"""Which of several retrievers a query is worth searching, and how what they find becomes one list.
+
+The corpora whose pilots are near the query are searched: the fewest that hold `mass` of the belief
+(`router.retrieval.corpora`). A corpus that cannot tell, since it has no vectors under the query's encoder, is always
+searched. What they find is ordered by a fitted ranker where a route names one, and otherwise by reciprocal ranks, each
+list's by the belief in its corpus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experts.language import Passage
+from experts.protocols import Piloted, Retriever, Vectors
+from router.embedding import Embedding
+from router.retrieval.corpora import Pilots
+from router.retrieval.ranking import Found, Ranker, load_ranker
+
+RRF = 60
+MASS = 0.95
+"""Of the belief that is searched, where nobody says."""
+DEPTH = 30
+"""Passages of each retriever that a ranker puts into order, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searchable:
+    """A retriever with what embeds its queries: None where it searches by the text alone."""
+
+    retriever: Retriever
+    embedding: Embedding | None = None
+    timeout_s: float = 2.0
+
+    @property
+    def pilots(self) -> Vectors | None:
+        found = self.retriever
+        return found.pilots if self.embedding is not None and isinstance(found, Piloted) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """`mass`: of the belief in the corpora, how much is searched; 1 searches all."""
+
+    mass: float = MASS
+    ranker: Ranker | None = None
+
+    def depth(self, k: int) -> int:
+        return max(k, DEPTH) if self.ranker is not None else k
+
+
+USUAL = Choosing()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`beliefs`: corpus -> probability that it holds what is asked, of those that can tell; `skipped`: retrievers that
+    are not searched."""
+
+    sources: tuple[Searchable, ...]
+    beliefs: Mapping[str, float]
+    skipped: tuple[str, ...]
+
+    @property
+    def reason(self) -> str:
+        count = len(self.sources)
+        if not self.beliefs:
+            return "the only one" if count == 1 else f"all {count}"
+        chosen = {source.retriever.corpus for source in self.sources}
+        mass = sum(belief for corpus, belief in self.beliefs.items() if corpus in chosen)
+        held = len(chosen & self.beliefs.keys())
+        return f"{held} of {len(self.beliefs)} corpora, with {mass:.0%} of the belief"
+
+
+async def choose(sources: Sequence[Searchable], text: str, mass: float) -> Choice:
+    """Raises what embedding the query raises."""
+    telling: dict[str, tuple[Vectors, Embedding]] = {}
+    for source in sources:
+        pilots, embedding = source.pilots, source.embedding
+        if pilots is not None and embedding is not None:
+            telling.setdefault(source.retriever.corpus, (pilots, embedding))
+    spaces: dict[str, list[str]] = {}
+    for corpus, (_, embedding) in telling.items():
+        spaces.setdefault(embedding.encoder.fingerprint, []).append(corpus)
+    corpora: list[str] = max(spaces.values(), key=len) if spaces else []
+    if len(corpora) < 2 or mass >= 1:
+        return Choice(tuple(sources), {}, ())
+    vector = await telling[corpora[0]][1].embed([text], [1.0])
+    known = Pilots(tuple(telling[corpus][0] for corpus in corpora), (1,) * len(corpora))
+    beliefs = known.beliefs(vector[None, :])
+    kept = known.searched(beliefs, mass)[0]
+    away = {corpus for corpus, searched in zip(corpora, kept.tolist(), strict=True) if not searched}
+    chances = np.exp(beliefs[0]).tolist()
+    return Choice(
+        tuple(source for source in sources if source.retriever.corpus not in away),
+        dict(sorted(zip(corpora, chances, strict=True), key=lambda item: -item[1])),
+        tuple(source.retriever.name for source in sources if source.retriever.corpus in away),
+    )
+
+
+def merged(lists: Sequence[Sequence[Passage]], choice: Choice, ranker: Ranker | None) -> list[Passage]:
+    """One list from several, a passage that several hold once. `score` is the ranker's, or the sum of belief divided by
+    60 + rank (Cormack, Clarke and Buettcher 2009)."""
+    if ranker is not None and all(passage.ways for found in lists for passage in found):
+        table, passages = found_in(lists, choice.beliefs, ranker.retrievers)
+        if not passages:
+            return []
+        scores = ranker.scores(table)
+        order: list[int] = np.argsort(-scores, kind="stable").tolist()
+        return [replace(passages[int(place)], score=round(float(scores[place]), 6)) for place in order]
+    first: dict[tuple[str, str], Passage] = {}
+    total: dict[tuple[str, str], float] = {}
+    for found in lists:
+        for rank, passage in enumerate(found, 1):
+            key = (passage.corpus, passage.id)
+            first.setdefault(key, passage)
+            total[key] = total.get(key, 0.0) + choice.beliefs.get(passage.corpus, 1.0) / (RRF + rank)
+    best = sorted(total, key=lambda key: -total[key])
+    return [replace(first[key], score=round(total[key], 6)) for key in best]
+
+
+def found_in(
+    lists: Sequence[Sequence[Passage]], beliefs: Mapping[str, float], ways: Sequence[str]
+) -> tuple[Found, list[Passage]]:
+    """What a ranker looks at, and the passages in its order; of a corpus that cannot tell, belief is the mean."""
+    first: dict[tuple[str, str], Passage] = {}
+    said: dict[tuple[str, str], dict[str, float]] = {}
+    for found in lists:
+        for passage in found:
+            key = (passage.corpus, passage.id)
+            first.setdefault(key, passage)
+            said.setdefault(key, {}).update(passage.ways)
+    corpora = {name: place for place, name in enumerate(dict.fromkeys([*beliefs, *(corpus for corpus, _ in first)]))}
+    typical = float(np.mean(list(beliefs.values()))) if beliefs else 1.0
+    chances = np.array([beliefs.get(name, typical) for name in corpora], np.float64)
+    scores = np.array([[said[key].get(way, np.nan) for way in ways] for key in first], np.float64)
+    owners: NDArray[np.int64] = np.array([corpora[corpus] for corpus, _ in first], np.int64)
+    belief = np.log(np.maximum(chances, 1e-12) / max(float(chances.sum()), 1e-12))
+    return Found(scores.reshape(len(first), len(ways)), owners, belief), list(first.values())
+
+
+async def open_choosing(mass: float, ranker: str | None) -> Choosing:
+    """Raises ConfigError for a ranker that cannot be read."""
+    return Choosing(mass, await asyncio.to_thread(load_ranker, Path(ranker)) if ranker else None)

@@ -1,0 +1,135 @@
+"""A ranker fitted on judged queries over the retrievers of a route, and what it is worth on others.
+
+A line of a judged file: `{"query": "…", "relevant": ["handbook/leave.md", …]}`. An id is a document's or a passage's,
+with its corpus before it where two corpora have it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experts.errors import ConfigError
+from experts.language import Passage
+from router.passages import Lookup, asked_of
+from router.retrieval.choosing import DEPTH, Choice, choose, found_in, merged
+from router.retrieval.ranking import Found, Ranker, fit_ranker
+
+FOLDS = 5
+FEWEST = 20
+BEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    query: str
+    relevant: frozenset[str]
+
+    def holds(self, passage: Passage) -> bool:
+        """Whether the passage, or its document, is among the relevant ones."""
+        names = (passage.id, passage.id.rpartition("#")[0])
+        return any(name in self.relevant or f"{passage.corpus}/{name}" in self.relevant for name in names if name)
+
+
+class Searched(NamedTuple):
+    """One judged query, searched."""
+
+    judged: Judged
+    choice: Choice
+    lists: list[list[Passage]]
+
+
+class Fitted(NamedTuple):
+    """`before` and `after`: nDCG@10 by reciprocal ranks and by rankers that did not see the query; `found`: the share
+    of queries with a relevant passage among those found."""
+
+    ranker: Ranker
+    queries: int
+    found: float
+    before: float
+    after: float
+
+
+def read_judged(file: Path) -> list[Judged]:
+    """Raises ConfigError naming the line that is not a judged query, or for a file of fewer than 20."""
+    read: list[Judged] = []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{file}: cannot be read: {fault}") from fault
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row: Any = json.loads(line)
+            query, relevant = row["query"], row["relevant"]
+        except (ValueError, KeyError, TypeError):
+            query, relevant = None, None
+        if not isinstance(query, str) or not isinstance(relevant, list) or not all(
+            isinstance(name, str) for name in relevant  # pyright: ignore[reportUnknownVariableType]
+        ):  # fmt: skip
+            raise ConfigError(
+                f'{file}:{number}: expected {{"query": "…", "relevant": ["corpus/document", …]}}, found {line[:80]!r}'
+            )
+        read.append(Judged(query, frozenset(relevant)))  # pyright: ignore[reportUnknownArgumentType]
+    if len(read) < FEWEST:
+        raise ConfigError(f"{file}: {len(read)} judged queries; a ranker needs {FEWEST} or more")
+    return read
+
+
+async def search_judged(lookup: Lookup, judged: Sequence[Judged], told: Callable[[int], None]) -> list[Searched]:
+    """Every query at the retrievers that its lookup would search."""
+    found: list[Searched] = []
+    for number, one in enumerate(judged, 1):
+        choice = await choose(lookup.sources, one.query, lookup.choosing.mass)
+        lists, failed = await asked_of(choice.sources, one.query, DEPTH, None)
+        if failed:
+            raise ConfigError("; ".join(f"retriever {name}: {why}" for name, why in failed.items()))
+        found.append(Searched(one, choice, lists))
+        told(number)
+    return found
+
+
+def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
+    """Raises ConfigError where no passage tells how it was found, or none of those found is relevant."""
+    ways = sorted({way for one in searched for found in one.lists for passage in found for way in passage.ways})
+    silent = sorted({p.retriever for one in searched for found in one.lists for p in found if not p.ways})
+    if silent or not ways:
+        raise ConfigError(
+            f"ranker: retrievers {', '.join(silent) or 'of this route'} do not tell by what they found a passage "
+            "(remote and reranked ones do not), so that their scores cannot be compared; leave them out of the route"
+        )
+    tables: list[Found] = []
+    flags: list[NDArray[np.bool_]] = []
+    for one in searched:
+        table, passages = found_in(one.lists, one.choice.beliefs, ways)
+        tables.append(table)
+        flags.append(np.array([one.judged.holds(passage) for passage in passages], np.bool_))
+    weights = np.ones(len(searched))
+    ranker = fit_ranker(ways, tables, flags, weights)
+    fold = np.random.default_rng(seed).permutation(len(searched)) % FOLDS
+    before = [_ndcg(one, None) for one in searched]
+    after = [0.0] * len(searched)
+    for part in range(FOLDS):
+        rest: list[int] = np.flatnonzero(fold != part).tolist()
+        other = fit_ranker(ways, [tables[i] for i in rest], [flags[i] for i in rest], weights[rest])
+        held: list[int] = np.flatnonzero(fold == part).tolist()
+        for place in held:
+            after[place] = _ndcg(searched[place], other)
+    hit = float(np.mean([each.any() for each in flags]))
+    return Fitted(ranker, len(searched), hit, float(np.mean(before)), float(np.mean(after)))
+
+
+def _ndcg(one: Searched, ranker: Ranker | None) -> float:
+    """nDCG@10 with gains of 0 and 1."""
+    order = merged(one.lists, one.choice, ranker)[:BEST]
+    gains = np.array([one.judged.holds(passage) for passage in order], np.float64)
+    discount = 1 / np.log2(np.arange(2, BEST + 2))
+    ideal = float(discount[: min(len(one.judged.relevant), BEST)].sum())
+    return min(float(gains @ discount[: len(gains)]) / ideal, 1.0) if ideal else 0.0

@@ -1,0 +1,191 @@
+"""Routing over retrievers through a gateway: corpora chosen by the query, a ranker fitted on judged queries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from experts.retrieval.corpus import Document, create_corpus
+from experts.retrieval.encoders import open_encoder
+from experts.retrieval.indexing import add, embedded_by
+from router.cli.app import app
+from router.retrieval.ranking import load_ranker
+from tests.integration.conftest import Served, Start
+
+pytestmark = pytest.mark.integration
+
+SUBJECTS = {
+    "kitchen": [
+        ("eggs", "Boil an egg for nine minutes until the yolk is firm."),
+        ("bread", "Knead the dough, let it rise, then bake the loaf until its crust is brown."),
+        ("soup", "Simmer onions, carrots and celery in stock for an hour to make soup."),
+        ("rice", "Rinse the rice, add twice as much water, and steam it under a lid."),
+        ("pasta", "Cook pasta in salted water and keep a cup of it for the sauce."),
+        ("salad", "Dress the lettuce with oil, vinegar and mustard before serving."),
+        ("stew", "Brown the beef first, then braise the stew slowly with wine."),
+        ("pie", "Roll out the pastry and fill the pie with sliced apples."),
+    ],
+    "sky": [
+        ("moon", "The moon circles the earth in twenty-seven days and shows one face."),
+        ("mars", "Mars looks red because iron in its soil has rusted."),
+        ("comet", "A comet grows a tail of gas and dust when it nears the sun."),
+        ("eclipse", "In a solar eclipse the moon hides the sun from the earth."),
+        ("saturn", "The rings of Saturn are made of ice and rock."),
+        ("star", "A star shines because hydrogen fuses into helium in its core."),
+        ("galaxy", "The Milky Way is a galaxy of some hundred billion stars."),
+        ("meteor", "A meteor is a grain of dust that burns up in the air."),
+    ],
+    "law": [
+        ("contract", "A contract is void where one party was forced to sign it."),
+        ("lease", "The tenant must give notice three months before the lease ends."),
+        ("will", "A will needs the signatures of two witnesses to be valid."),
+        ("theft", "Theft is punished with a fine or with prison up to five years."),
+        ("appeal", "An appeal against a judgment is filed with the higher court within a month."),
+        ("patent", "A patent protects an invention for twenty years."),
+        ("divorce", "After a divorce the court decides on custody of the children."),
+        ("tax", "Income tax is due on the last day of May."),
+    ],
+}
+ASKED = {
+    "kitchen/eggs": ["how long do eggs need to be hard", "minutes for a boiled egg"],
+    "kitchen/bread": ["how do I bake a loaf", "why must dough rise"],
+    "kitchen/rice": ["how much water for rice", "steaming rice"],
+    "kitchen/pie": ["what goes into an apple pie", "pastry for pie"],
+    "sky/moon": ["how long is the moon's orbit", "why do we see one side of the moon"],
+    "sky/mars": ["why is mars red", "colour of the red planet"],
+    "sky/saturn": ["what are saturn's rings made of", "ice around a planet"],
+    "sky/comet": ["what is a comet's tail", "why do comets glow near the sun"],
+    "law/contract": ["is a contract under duress valid", "forced to sign an agreement"],
+    "law/lease": ["how do I end my rent agreement", "notice period of a tenant"],
+    "law/will": ["how many witnesses for a testament", "is my will valid"],
+    "law/patent": ["how long does a patent last", "protecting an invention"],
+}
+RETRIEVER = """
+kind: retriever
+name: {name}
+provider: hybrid
+index: ./{name}
+---"""
+ROUTE = """
+kind: expert
+name: echo
+provider: scripted
+replies: [{{template: "{{last}}"}}]
+---
+kind: route
+name: auto
+experts: [echo]
+retrieval: {{retrievers: [kitchen, sky, law], passages: 1, gate: always{more}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpora")
+    encoder = open_encoder()
+    for name, documents in SUBJECTS.items():
+        corpus = create_corpus(folder / name, embedded_by(encoder, "all-MiniLM-L6-v2", "onnx-int8"))
+        add(corpus, [Document(title, title, (text,), {}) for title, text in documents], encoder)
+        corpus.close()
+    return folder
+
+
+def registry(folder: Path, more: str = "") -> str:
+    text = "".join(RETRIEVER.format(name=name) for name in SUBJECTS) + ROUTE.format(more=more)
+    return text.replace("./", f"{folder}/")
+
+
+async def retrieve(served: Served, **body: Any) -> dict[str, Any]:
+    reply = await served.post(f"{served.url}/v1/retrieve", json=body)
+    assert reply.status == 200, await reply.text()
+    return await reply.json()
+
+
+async def test_the_corpora_near_the_query_are_searched(start: Start, corpora: Path) -> None:
+    served = await start(registry(corpora))
+    told = await retrieve(served, query="how do I boil an egg?", top_k=3)
+    assert told["retrievers"] == ["kitchen"]
+    assert sorted(told["skipped"]) == ["law", "sky"]
+    assert next(iter(told["corpora"])) == "kitchen"
+    assert sum(told["corpora"].values()) == pytest.approx(1, abs=1e-3)
+    assert told["reason"].startswith("1 of 3 corpora, with ")
+    assert told["passages"][0]["id"] == "eggs"
+
+
+async def test_all_are_searched_where_the_request_says_so(start: Start, corpora: Path) -> None:
+    served = await start(registry(corpora))
+    every = await retrieve(served, query="how do I boil an egg?", mass=1)
+    assert sorted(every["retrievers"]) == ["kitchen", "law", "sky"]
+    named = await retrieve(served, query="how do I boil an egg?", retriever=["law", "sky"])
+    assert (named["retrievers"], named["reason"]) == (["law", "sky"], "named by the request")
+    reply = await served.post(f"{served.url}/v1/retrieve", json={"query": "x", "mass": 2})
+    assert reply.status == 400
+    assert "mass: expected a number above 0" in await reply.text()
+
+
+async def test_an_answer_has_passages_of_the_corpus_that_was_chosen(start: Start, corpora: Path) -> None:
+    served = await start(registry(corpora))
+    body = await (await served.chat("why is mars red?", consilium={"explain": True})).json()
+    assert [row["id"] for row in body["consilium"]["citations"]] == ["mars"]
+    assert body["consilium"]["looked_up"]["searched"] == ["sky"]
+
+
+async def test_a_corpus_that_grows_is_found_by_what_is_new(start: Start, corpora: Path, tmp_path: Path) -> None:
+    encoder = open_encoder()
+    grown = create_corpus(tmp_path / "law", embedded_by(encoder, "all-MiniLM-L6-v2", "onnx-int8"))
+    add(grown, [Document("fine", "fine", ("A parking ticket is paid within two weeks.",), {})], encoder)
+    text = registry(corpora).replace(f"{corpora}/law", f"{tmp_path}/law")
+    served = await start(text)
+    asked = "how are volcanoes formed by magma"
+    before = (await retrieve(served, query=asked))["corpora"]["law"]
+    texts = ["Magma rises through the crust and forms a volcano.", "Lava cools into basalt around the vent."]
+    await asyncio.to_thread(add, grown, [Document(t[:4], t[:4], (t,), {}) for t in texts], encoder)
+    grown.close()
+    await retrieve(served, query="tickets", retriever="law")
+    after = await retrieve(served, query=asked)
+    assert after["corpora"]["law"] > max(before, 0.9)
+    assert after["passages"][0]["id"] == "Magm"
+
+
+@pytest.fixture(scope="module")
+def fitted(corpora: Path) -> tuple[Path, dict[str, Any]]:
+    """A ranker's file, and what the command that wrote it said."""
+    place = corpora / "registry.yaml"
+    place.write_text(registry(corpora, ", mass: 1"))
+    rows = [{"query": query, "relevant": [name]} for name, queries in ASKED.items() for query in queries]
+    judged = corpora / "judged.jsonl"
+    judged.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = corpora / "ranker.npz"
+    found = CliRunner().invoke(app, ["retriever", "fit", str(judged), "-r", str(place), "-o", str(out), "--json"])
+    assert found.exit_code == 0, found.output
+    return out, json.loads(found.stdout)
+
+
+def test_a_ranker_is_fitted_and_judged(fitted: tuple[Path, dict[str, Any]]) -> None:
+    out, told = fitted
+    assert told["queries"] == sum(map(len, ASKED.values()))
+    assert told["found"] == 1
+    assert told["ndcg10"] > told["ndcg10_reciprocal_ranks"]
+    assert load_ranker(out).retrievers == ("dense", "lexical")
+
+
+async def test_a_route_ranks_by_its_ranker(start: Start, corpora: Path, fitted: tuple[Path, dict[str, Any]]) -> None:
+    served = await start(registry(corpora, f", mass: 1, ranker: {fitted[0]}"))
+    told = await retrieve(served, query="notice period of a tenant", mass=1, top_k=5)
+    assert told["passages"][0]["id"] == "lease"
+    assert told["passages"][0]["score"] > told["passages"][1]["score"]
+
+
+def test_lines_that_are_no_judged_queries_are_named(corpora: Path, tmp_path: Path) -> None:
+    judged = tmp_path / "judged.jsonl"
+    judged.write_text('{"query": "a", "relevant": ["b"]}\n{"query": "a"}\n')
+    place = tmp_path / "registry.yaml"
+    place.write_text(registry(corpora))
+    found = CliRunner().invoke(app, ["retriever", "fit", str(judged), "-r", str(place)])
+    assert found.exit_code != 0
+    assert "judged.jsonl:2" in str(found.exception) + found.output
