@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.retrieval.estimated import ESTIMATORS, chosen_by
 from evals.retrieval.scores import DEPTH, Scores, interval, score
 from evals.retrieval.searching import RETRIEVERS, Asked, World
 from router.retrieval.ranking import Found, Ranker, fit_ranker
@@ -73,8 +74,12 @@ def rows(
     both = sum(world.search_ms.values())
     singles = {name: judged(world, world.test, single(place)) for place, name in enumerate(RETRIEVERS)}
     hybrid = judged(world, world.test, mixed(HYBRID))
-    weight = max(WEIGHTS, key=lambda each: mean(world.training, judged(world, world.training, mixed(each)).ndcg10))
+    measured = {f"hybrid {each:g}": judged(world, world.training, mixed(each)) for each in WEIGHTS}
+    weight = max(WEIGHTS, key=lambda each: mean(world.training, measured[f"hybrid {each:g}"].ndcg10))
     best_fixed = judged(world, world.test, mixed(weight))
+    measured |= {"bm25": judged(world, world.training, single(RETRIEVERS.index("bm25")))}
+    tested = {f"hybrid {each:g}": judged(world, world.test, mixed(each)) for each in WEIGHTS}
+    tested |= {"bm25": singles["bm25"]}
     pool = [*singles.values(), hybrid, best_fixed]
     ranker = fitted(wider.training)
     routed = judged(wider, wider.test, ranker.scores)
@@ -96,6 +101,9 @@ def rows(
     made.append(row("best-fixed", best_fixed, both, weight=weight))
     made.append(row("dataset oracle", _dataset_oracle(world, pool), both))
     made.append(row("instance oracle", _best_of(pool), both))
+    for name in ESTIMATORS:
+        chosen = chosen_by(name, world.training, measured, world.test, tested, seed)
+        made.append(row(f"chosen by {name}", chosen, both))
     made.append(row("routed", routed, both + routing_ms, routing_ms=routing_ms))
     made.append(row("routed, half searched", halved, both * share + routing_ms, share, routing_ms=routing_ms))
     if leave_one_out:

@@ -121,6 +121,8 @@ def test_every_system_is_measured_on_the_test_queries(tmp_path: Path, monkeypatc
     found = {row["system"]: row for row in rows(world, resamples=100, seed=0, leave_one_out=True)}
     assert found["bm25, told the corpus"]["mean_ndcg10"] == 1
     assert found["routed"]["mean_ndcg10"] > 0.95
+    for name in ("clusters", "ridge"):
+        assert 0 < found[f"chosen by {name}"]["mean_ndcg10"] <= found["instance oracle"]["mean_ndcg10"]
     assert found["instance oracle"]["mean_ndcg10"] >= found["dataset oracle"]["mean_ndcg10"]
     assert found["routed, half searched"]["searched_share"] <= 0.5
     assert found["routed, without metals"]["datasets"]["metals"]["ndcg10"] == 0
