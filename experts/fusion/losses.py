@@ -17,13 +17,8 @@ The objective `fused` is ours: the likelihood of the answer under the distributi
 the router's choice, so that both W and the router's logits learn what the other does:
 
     L_fused = - sum_t log sum_i w_i p_r(y_t) p_i(y_t) / Z_i
-
-The router should say nothing where the expert whose turn it is knows: what it says there of texts it has learned by
-heart, it says of others too, over an expert that knows better. With the trust k_t = sum_i w_i p_i(y_t), its own
-next-token loss counts 1 - k_t, and its distance from an even distribution k_t (`speaking`, `quiet`).
 """
 
-from math import log
 from typing import NamedTuple
 
 import torch
@@ -91,25 +86,6 @@ def fused(heard: Heard) -> torch.Tensor:
     """L_fused, a mean over the answer tokens."""
     expected = (heard.scores.float().log_softmax(dim=-1) + together(heard)).logsumexp(dim=-1)
     return -(expected * heard.mask).sum() / heard.mask.sum()
-
-
-def trust(heard: Heard) -> torch.Tensor:
-    """(batch, length): the probability of the label that the experts give, expected over the router's choice."""
-    with torch.no_grad():
-        return (heard.scores.float().softmax(dim=-1) * heard.spoken.float().exp()).sum(dim=-1)
-
-
-def speaking(heard: Heard) -> torch.Tensor:
-    """`next_token`, of what the experts do not know."""
-    own = heard.logits.float().log_softmax(dim=-1).gather(-1, heard.labels[..., None])[..., 0]
-    return -(own * (1 - trust(heard)) * heard.mask).sum() / heard.mask.sum()
-
-
-def quiet(heard: Heard) -> torch.Tensor:
-    """Mean over the answer tokens of trust times KL(even distribution, the router's), in nats."""
-    router = heard.logits.float().log_softmax(dim=-1)
-    uneven = -router.mean(dim=-1) - log(router.shape[-1])
-    return (uneven * trust(heard) * heard.mask).sum() / heard.mask.sum()
 
 
 def answers(heard: Heard) -> tuple[torch.Tensor, torch.Tensor]:

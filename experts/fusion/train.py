@@ -48,7 +48,6 @@ class Plan:
     objective: Objective = "fusionroute"
     weight: float = 1 / 3
     own: float = 0.2
-    quiet: float = 0.05
     beta: float = 0.1
     epochs: float = 1.0
     steps: int = -1
@@ -165,8 +164,7 @@ class RouterTrainer(Trainer):
         if plan.stage == 2:
             loss, extra = losses.preference(heard, plan.beta)
         elif plan.objective == "fused":
-            loss = losses.fused(heard) + plan.own * losses.speaking(heard) + plan.quiet * losses.quiet(heard)
-            loss = loss + plan.weight * losses.routing(heard)
+            loss = losses.fused(heard) + plan.own * losses.next_token(heard) + plan.weight * losses.routing(heard)
         else:
             loss = losses.next_token(heard) + plan.weight * losses.routing(heard)
         routing = losses.watch(heard)

@@ -36,9 +36,6 @@ def train(
     ] = Objective.FUSIONROUTE,
     weight: Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the routing loss.")] = 1 / 3,
     own: Annotated[float, typer.Option("--own", min=0.0, help="With fused: weight of the router's own loss.")] = 0.2,
-    quiet: Annotated[
-        float, typer.Option("--quiet", min=0.0, help="With fused: weight of saying nothing where an expert knows.")
-    ] = 0.05,
     beta: Annotated[float, typer.Option("--beta", min=0.0, help="Stage 2: weight of the experts' part.")] = 0.1,
     epochs: Annotated[float, typer.Option("--epochs", min=0.0, help="Passes over the data.")] = 1.0,
     steps: Annotated[int, typer.Option("--steps", help="Stop after so many steps instead.", show_default=False)] = -1,
@@ -89,8 +86,8 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     plan = Plan(
-        router, named(expert), data, out, base, stage, objective.value, weight, own, quiet, beta, epochs, steps,
-        batch, accumulate, rate, seed=seed, bf16=bf16, every=every, workers=workers, scores=scores,
+        router, named(expert), data, out, base, stage, objective.value, weight, own, beta, epochs, steps, batch,
+        accumulate, rate, seed=seed, bf16=bf16, every=every, workers=workers, scores=scores,
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     with Bar(out / "journal.jsonl", screen(errors=True)) as bar:

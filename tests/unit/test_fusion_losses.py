@@ -57,22 +57,6 @@ def test_routing_counts_only_positions_where_the_experts_differ() -> None:
     assert float(losses.routing(agreed).detach()) == 0
 
 
-def test_where_the_picked_expert_knows_the_router_learns_to_be_quiet() -> None:
-    batch, _ = heard(VOCABULARY)
-    certain = batch._replace(spoken=torch.zeros_like(batch.spoken))
-    assert float(losses.speaking(certain).detach()) == pytest.approx(0, abs=1e-5)
-    even = certain._replace(logits=torch.zeros_like(batch.logits))
-    assert float(losses.quiet(even)) == pytest.approx(0, abs=1e-5)
-    assert float(losses.quiet(certain).detach()) > 0.1
-
-
-def test_where_no_expert_knows_the_router_learns_the_answer() -> None:
-    batch, _ = heard(VOCABULARY)
-    lost = batch._replace(spoken=torch.full_like(batch.spoken, -40.0))
-    torch.testing.assert_close(losses.speaking(lost), losses.next_token(lost))
-    assert float(losses.quiet(lost).detach()) == pytest.approx(0, abs=1e-5)
-
-
 def test_what_is_given_is_read_and_not_learned() -> None:
     tokenizer = members.tokenizer(WEIGHTS / "base", {}, WEIGHTS / "base")
     row = {"prompt": "Where?", "completion": "Answer: Oz\nAnd so on", "given": [(8, 10)]}
