@@ -98,7 +98,8 @@ class Query:
 class Passage:
     """One document, or a piece of one, that a retriever found. `score`: higher is better, comparable only within one
     retriever; `retriever` and `corpus` name where it came from (a corpus may stand under several retrievers). `ways`:
-    what each way of searching says of it, where that compares between corpora (`dense`: cosine, `lexical`: BM25).
+    what each way of searching says of it, where that compares between corpora (`dense ENCODER`: cosine; `lexical`:
+    BM25).
     """
 
     id: str

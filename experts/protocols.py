@@ -202,6 +202,10 @@ class Piloted(Protocol):
         """(p, d) unit rows under the retriever's encoder; None where the corpus has no vectors."""
         ...
 
+    def look_again(self) -> None:
+        """Begins to make the pilots again where the corpus has changed, without waiting: it was not searched."""
+        ...
+
 
 class BatchRetriever(Protocol):
     """The batched form, for evaluation and fitting: blocking, over documents that are held here."""

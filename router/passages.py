@@ -56,9 +56,10 @@ async def search(
     """The best k of the sources that are worth searching. `timeout_s`: for all together; each has its own limit too."""
     started = perf_counter()
     choice = await _chosen(sources, text, timeout_s, choosing.mass)
+    left = None if timeout_s is None else max(timeout_s - (perf_counter() - started), 0.0)
     several = len(choice.sources) > 1
     depth = choosing.depth(k) if several else k
-    lists, failed = await asked_of(choice.sources, text, depth, timeout_s)
+    lists, failed = await asked_of(choice.sources, text, depth, left)
     passages = merged(lists, choice, choosing.ranker)[:k] if several else lists[0] if lists else []
     return Found(passages, choice, failed, perf_counter() - started)
 
@@ -75,7 +76,8 @@ async def asked_of(
 async def _chosen(sources: Sequence[Searchable], text: str, timeout_s: float | None, mass: float) -> Choice:
     """Every source where the query cannot be embedded in time: each then says so itself."""
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(min([source.timeout_s for source in sources], default=timeout_s)
+                                   if timeout_s is None else timeout_s):  # fmt: skip
             return await choose(sources, text, mass)
     except (TimeoutError, ConsiliumError):
         return Choice(tuple(sources), {}, ())
@@ -88,7 +90,7 @@ async def _ask(source: Searchable, text: str, k: int, timeout_s: float | None) -
             vector = await source.embedding.embed([text], [1.0]) if source.embedding is not None else None
             return await source.retriever.search(text, vector, k)
     except TimeoutError:
-        return f"said nothing in {limit:g} s"
+        return f"said nothing in {limit:.3g} s"
     except ConsiliumError as fault:
         return fault.message
 

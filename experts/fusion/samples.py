@@ -48,7 +48,9 @@ def read(file: Path, stage: int) -> list[dict[str, Any]]:
             if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in wanted):
                 raise ConfigError(f"{file}:{number}: stage {stage} expects the texts {', '.join(wanted)} on each line")
             found: dict[str, Any] = row  # pyright: ignore[reportUnknownVariableType]
-            rows.append({key: found[key] for key in wanted} | {"given": _spans(found, f"{file}:{number}")})
+            rows.append(
+                {key: found[key] for key in wanted} | {"given": _spans(found, f"{file}:{number}") if stage == 1 else []}
+            )
     if not rows:
         raise ConfigError(f"{file}: no line in it; stage {stage} expects {', '.join(wanted)} on each")
     return rows

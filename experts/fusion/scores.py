@@ -43,7 +43,7 @@ def fingerprint(sequences: Sequence[Sequenced], experts: Sequence[Path]) -> str:
     for row in sequences:
         digest.update(np.asarray([row.start, *row.ids], dtype=np.int32).tobytes())
     for folder in experts:
-        for file in sorted(folder.iterdir()):
+        for file in sorted(file for file in folder.iterdir() if file.is_file()):
             with file.open("rb") as content:
                 held = file_digest(content, "sha256").hexdigest()
             digest.update(f"{file.name} {held}".encode())

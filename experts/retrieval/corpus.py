@@ -185,13 +185,15 @@ class Corpus:
             yield np.array([number for number, _ in found], np.int64), vectors
 
     def sampled(self, most: int) -> Vectors:
-        """Up to about `most` vectors, evenly over the corpus."""
-        last = self._db.execute("SELECT max(row) FROM passages").fetchone()[0] or 0
-        found = self._db.execute(
-            "SELECT vector FROM passages WHERE row % ? = 0 AND vector IS NOT NULL", (max(1, last // most),)
-        ).fetchall()
+        """Up to `most` vectors, evenly over the corpus."""
+        rows = [row for (row,) in self._db.execute("SELECT row FROM passages ORDER BY row")]
+        found = self.vectors(rows[:: max(1, len(rows) // most)][:most])
         dimensions = self.embedded.dimensions if self.embedded else 1
-        return np.frombuffer(b"".join(blob for (blob,) in found), np.float32).reshape(-1, dimensions)
+        return np.stack(list(found.values())) if found else np.zeros((0, dimensions), np.float32)
+
+    def last_row(self) -> int:
+        """The highest row that is there, 0 where there is none."""
+        return int(self._db.execute("SELECT coalesce(max(row), 0) FROM passages").fetchone()[0])
 
     def passages(
         self, scored: Sequence[tuple[int, float]], retriever: str, ways: Mapping[int, Mapping[str, float]]

@@ -31,17 +31,18 @@ class Pilots:
     def __init__(self, corpus: Corpus) -> None:
         self.vectors: Vectors | None = None
         self._corpus = corpus
-        self._version = self._size = -1
+        self._version, self._size, self._until, self._gone = -1, 0, 0, 0
         self.refresh()
 
     def refresh(self) -> None:
         """Nothing is read where nobody has written."""
-        version = self._corpus.version()
-        if self._corpus.embedded is None or version == self._version:
+        corpus = self._corpus
+        version = corpus.version()
+        if corpus.embedded is None or version == self._version:
             return
-        size = self._corpus.size()
-        if abs(size - self._size) * 5 > max(self._size, 0):
-            sample = self._corpus.sampled(SAMPLED)
-            rng = np.random.default_rng(0)
-            self.vectors, self._size = (centroids(sample, PILOTS, ROUNDS, rng) if len(sample) else None), size
         self._version = version
+        if corpus.counted_since(self._until, self._gone) * 5 <= self._size:
+            return
+        self._size, self._until, self._gone = corpus.size(), corpus.last_row(), corpus.gone_until()
+        sample = corpus.sampled(SAMPLED)
+        self.vectors = centroids(sample, PILOTS, ROUNDS, np.random.default_rng(0)) if len(sample) else None

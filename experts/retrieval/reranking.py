@@ -69,6 +69,10 @@ class Reranked:
     def pilots(self) -> Vectors | None:
         return self._found_by.pilots if isinstance(self._found_by, Piloted) else None
 
+    def look_again(self) -> None:
+        if isinstance(self._found_by, Piloted):
+            self._found_by.look_again()
+
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
         """What was read again has its reader's word alone: no other way's scores."""
         found = await self._found_by.search(text, vector, max(k, self._candidates))

@@ -1,9 +1,9 @@
 """Which of several retrievers a query is worth searching, and how what they find becomes one list.
 
 The corpora whose pilots are near the query are searched: the fewest that hold `mass` of the belief
-(`router.retrieval.corpora`). A corpus that cannot tell, since it has no vectors under the query's encoder, is always
-searched. What they find is ordered by a fitted ranker where a route names one, and otherwise by reciprocal ranks, each
-list's by the belief in its corpus.
+(`router.retrieval.corpora`). A retriever that cannot tell, since it has no vectors under the query's encoder, is always
+searched. What they find is ordered by a fitted ranker where a route names one, and otherwise by reciprocal ranks, the
+less likely corpora's set back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import log
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from router.retrieval.corpora import Pilots
 from router.retrieval.ranking import Found, Ranker, load_ranker
 
 RRF = 60
+SET_BACK = 5.0
+"""Ranks that a list is set back by for every factor e of belief."""
 MASS = 0.95
 """Of the belief that is searched, where nobody says."""
 DEPTH = 30
@@ -39,8 +42,11 @@ class Searchable:
 
     @property
     def pilots(self) -> Vectors | None:
-        found = self.retriever
-        return found.pilots if self.embedding is not None and isinstance(found, Piloted) else None
+        """None where they cannot be compared with a query, so that the source is always searched."""
+        if self.embedding is None or not isinstance(self.retriever, Piloted):
+            return None
+        found, wanted = self.retriever.pilots, self.embedding.encoder.dimensions
+        return found if found is not None and len(found) and found.shape[1:] == (wanted,) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +102,24 @@ async def choose(sources: Sequence[Searchable], text: str, mass: float) -> Choic
     kept = known.searched(beliefs, mass)[0]
     away = {corpus for corpus, searched in zip(corpora, kept.tolist(), strict=True) if not searched}
     chances = np.exp(beliefs[0]).tolist()
+    skipped = [source for source in sources if source.pilots is not None and source.retriever.corpus in away]
+    for source in skipped:
+        if isinstance(source.retriever, Piloted):
+            source.retriever.look_again()
     return Choice(
-        tuple(source for source in sources if source.retriever.corpus not in away),
+        tuple(source for source in sources if source not in skipped),
         dict(sorted(zip(corpora, chances, strict=True), key=lambda item: -item[1])),
-        tuple(source.retriever.name for source in sources if source.retriever.corpus in away),
+        tuple(source.retriever.name for source in skipped),
     )
 
 
 def merged(lists: Sequence[Sequence[Passage]], choice: Choice, ranker: Ranker | None) -> list[Passage]:
-    """One list from several, a passage that several hold once. `score` is the ranker's, or the sum of belief divided by
-    60 + rank (Cormack, Clarke and Buettcher 2009)."""
-    if ranker is not None and all(passage.ways for found in lists for passage in found):
+    """One list from several, a passage that several hold once. `score` is the ranker's, or the sum of 1 / (60 + rank)
+    (Cormack, Clarke and Buettcher 2009), where a list's ranks begin 5 later for every factor e that its corpus is less
+    likely than the likeliest; one that cannot tell counts as the mean."""
+    if ranker is not None and all(
+        not passage.ways.keys().isdisjoint(ranker.retrievers) for found in lists for passage in found
+    ):
         table, passages = found_in(lists, choice.beliefs, ranker.retrievers)
         if not passages:
             return []
@@ -115,11 +128,15 @@ def merged(lists: Sequence[Sequence[Passage]], choice: Choice, ranker: Ranker | 
         return [replace(passages[int(place)], score=round(float(scores[place]), 6)) for place in order]
     first: dict[tuple[str, str], Passage] = {}
     total: dict[tuple[str, str], float] = {}
+    beliefs = choice.beliefs
+    typical = float(np.mean(list(beliefs.values()))) if beliefs else 1.0
+    likeliest = max(beliefs.values(), default=1.0)
     for found in lists:
         for rank, passage in enumerate(found, 1):
             key = (passage.corpus, passage.id)
             first.setdefault(key, passage)
-            total[key] = total.get(key, 0.0) + choice.beliefs.get(passage.corpus, 1.0) / (RRF + rank)
+            belief = max(beliefs.get(passage.corpus, typical), 1e-9)
+            total[key] = total.get(key, 0.0) + 1 / (RRF + rank + SET_BACK * log(likeliest / belief))
     best = sorted(total, key=lambda key: -total[key])
     return [replace(first[key], score=round(total[key], 6)) for key in best]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import log2
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +32,13 @@ class Judged:
     query: str
     relevant: frozenset[str]
 
+    def named(self, passage: Passage) -> frozenset[str]:
+        """Which relevant ids stand for the passage, or for its document."""
+        names = [name for name in (passage.id, passage.id.rpartition("#")[0]) if name]
+        return self.relevant & {*names, *(f"{passage.corpus}/{name}" for name in names)}
+
     def holds(self, passage: Passage) -> bool:
-        """Whether the passage, or its document, is among the relevant ones."""
-        names = (passage.id, passage.id.rpartition("#")[0])
-        return any(name in self.relevant or f"{passage.corpus}/{name}" in self.relevant for name in names if name)
+        return bool(self.named(passage))
 
 
 class Searched(NamedTuple):
@@ -127,9 +131,12 @@ def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
 
 
 def _ndcg(one: Searched, ranker: Ranker | None) -> float:
-    """nDCG@10 with gains of 0 and 1."""
-    order = merged(one.lists, one.choice, ranker)[:BEST]
-    gains = np.array([one.judged.holds(passage) for passage in order], np.float64)
-    discount = 1 / np.log2(np.arange(2, BEST + 2))
-    ideal = float(discount[: min(len(one.judged.relevant), BEST)].sum())
-    return min(float(gains @ discount[: len(gains)]) / ideal, 1.0) if ideal else 0.0
+    """nDCG@10 with gains of 0 and 1, a relevant id counted where it comes first; ordered as a search would."""
+    order = merged(one.lists, one.choice, ranker) if len(one.choice.sources) > 1 else [p for f in one.lists for p in f]
+    gain, seen = 0.0, frozenset[str]()
+    for rank, passage in enumerate(order[:BEST], 1):
+        fresh = one.judged.named(passage) - seen
+        gain += bool(fresh) / log2(rank + 1)
+        seen = seen | fresh
+    ideal = sum(1 / log2(rank + 1) for rank in range(1, min(len(one.judged.relevant), BEST) + 1))
+    return gain / ideal if ideal else 0.0

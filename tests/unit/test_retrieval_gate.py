@@ -74,6 +74,10 @@ def test_a_list_counts_by_the_belief_in_its_corpus() -> None:
     two = [Passage("x", corpus="far"), Passage("y", corpus="far")]
     order = merged([two, one], Choice((), {"near": 0.9, "far": 0.1}, ()), None)
     assert [p.id for p in order] == ["a", "b", "x", "y"]
+    close = merged([two, one], Choice((), {"near": 0.52, "far": 0.48}, ()), None)
+    assert [p.id for p in close] == ["a", "x", "b", "y"]
+    blind = [Passage(str(n), corpus="remote") for n in range(5)]
+    assert merged([blind, one], Choice((), {"near": 0.6, "far": 0.4}, ()), None)[0].id == "a"
 
 
 def test_the_budget_cuts_at_a_word() -> None:

@@ -45,17 +45,22 @@ Folder = Annotated[str, BeforeValidator(_from_the_manifest)]
 class Searched:
     """A corpus and the one thread that searches it: SQLite and faiss hold no event loop up."""
 
-    def __init__(self, name: str, folder: str) -> None:
+    def __init__(self, name: str, folder: str, *, piloted: bool = True) -> None:
         self.name = name
         self.corpus: Corpus = open_corpus(Path(folder))
-        self._pilots = Pilots(self.corpus)
+        self._pilots = Pilots(self.corpus) if piloted else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"retriever-{name}")
         self._closed = False
 
     @property
     def pilots(self) -> Vectors | None:
         """(p, d) unit rows; None for a corpus without vectors."""
-        return self._pilots.vectors
+        return self._pilots.vectors if self._pilots else None
+
+    def look_again(self) -> None:
+        """Has the pilots made again where the corpus changed, in the thread; nobody waits for it."""
+        if self._pilots and not self._closed:
+            self._thread.submit(self._pilots.refresh)
 
     async def passages(self, find: Callable[[], Hits]) -> list[Passage]:
         """The passages of the rows that `find`, called in the thread, gives. Raises ExpertError kinds."""
@@ -64,7 +69,8 @@ class Searched:
 
         def searched() -> list[Passage]:
             hits = find()
-            self._pilots.refresh()
+            if self._pilots:
+                self._pilots.refresh()
             return self.corpus.passages(hits.rows, self.name, hits.ways) if hits.rows else []
 
         try:

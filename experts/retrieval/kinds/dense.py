@@ -50,8 +50,8 @@ class Dense:
 
     @property
     def way(self) -> str:
-        """What its cosines are called: an adapter's do not compare with others."""
-        return "dense" if self._adapter is None else "adapted"
+        """What its cosines are called: those of another encoder, or under an adapter, do not compare."""
+        return f"dense {self.encoder}" if self._adapter is None else f"adapted {self.name}"
 
     @property
     def corpus(self) -> str:
@@ -64,6 +64,9 @@ class Dense:
     @property
     def pilots(self) -> Vectors | None:
         return self._searched.pilots
+
+    def look_again(self) -> None:
+        self._searched.look_again()
 
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
         asked = self.adapted(vector)

@@ -68,6 +68,9 @@ class Hybrid:
     def pilots(self) -> Vectors | None:
         return self._searched.pilots
 
+    def look_again(self) -> None:
+        self._searched.look_again()
+
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
         asked, most = self._dense.adapted(vector), max(DEPTH * k, 20)
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from experts.language import Passage
-from experts.protocols import Vectors
 from experts.retrieval.corpus import Corpus
 from experts.retrieval.kinds import RetrieverParts
 from experts.retrieval.kinds._local import Folder, Hits, Rows, Searched
@@ -92,7 +91,7 @@ class Options(BaseModel):
 
 
 def build(name: str, options: Options, parts: RetrieverParts) -> Lexical:
-    return Lexical(name, Searched(name, options.index))
+    return Lexical(name, Searched(name, options.index, piloted=False))
 
 
 class Lexical:
@@ -109,10 +108,6 @@ class Lexical:
     @property
     def size(self) -> int:
         return self._searched.corpus.size()
-
-    @property
-    def pilots(self) -> Vectors | None:
-        return self._searched.pilots
 
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
         return await self._searched.passages(lambda: Hits.of("lexical", by_words(self._searched.corpus, text, k)))
