@@ -76,10 +76,10 @@ def rows(
     hybrid = judged(world, world.test, mixed(HYBRID))
     measured = {f"hybrid {each:g}": judged(world, world.training, mixed(each)) for each in WEIGHTS}
     weight = max(WEIGHTS, key=lambda each: mean(world.training, measured[f"hybrid {each:g}"].ndcg10))
-    best_fixed = judged(world, world.test, mixed(weight))
     measured |= {"bm25": judged(world, world.training, single(RETRIEVERS.index("bm25")))}
     tested = {f"hybrid {each:g}": judged(world, world.test, mixed(each)) for each in WEIGHTS}
     tested |= {"bm25": singles["bm25"]}
+    best_fixed = tested[f"hybrid {weight:g}"]
     pool = [*singles.values(), hybrid, best_fixed]
     ranker = fitted(wider.training)
     routed = judged(wider, wider.test, ranker.scores)
