@@ -57,7 +57,7 @@ class Router:
         self.telemetry = telemetry
         self.ledger = ledger
         self._gauges = Gauges()
-        self._turnstile = Turnstile()
+        self._starts, self._arrivals = Turnstile(), Turnstile()
         self._decider = Decider(cache_size=cache_size)
         self._adopting = asyncio.Lock()
 
@@ -106,6 +106,7 @@ class Router:
 
     async def _decided(self, route: Route, preset: str, query: Query, run: Run, caller: Key) -> Plan:
         assert run.budget is not None
+        await self._arrivals.enter()
         decided = await self._decider.decide(
             route, query, preset=preset, allowed=caller.experts, allowance=run.budget.allowance
         )
@@ -184,7 +185,7 @@ class Router:
             query = await self._informed(query, plan, snapshot, run)
         run.tells_spans = bool(query.extension.get("voices"))
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
-                       aside=aside, turnstile=self._turnstile,
+                       aside=aside, turnstile=self._starts,
                        decide=self._deciding(plan, snapshot, run, caller))  # fmt: skip
         composer = snapshot.composers_of(plan.route)[plan.composer]
         if plan.composer == "single" and not voices.budget.limited:

@@ -1,7 +1,7 @@
-"""How calls of compositions start: one a pass of the event loop, in the order in which they came.
+"""How calls of compositions start, and how requests are decided on: one a pass of the event loop, first come first.
 
-However many councils are under way, a request for a single expert then waits for one start at most, and not for those
-of all seats that are ready at once. Where nobody waits, passing costs nothing.
+However many councils are under way, a request for a single expert then waits for one of each at most, and not for all
+seats that are ready, or all requests that arrive, at once. Where nobody waits, passing costs nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 
 
 class Turnstile:
-    """One a process, on its event loop."""
+    """A queue of one process, on its event loop."""
 
     __slots__ = ("_turning", "_waiting")
 
