@@ -88,6 +88,37 @@ def invented(rng: Random) -> tuple[str, str, tuple[int, int]]:
     return prompt, worked, (start, start + len(answer))
 
 
+def company(rng: Random, skill: str) -> tuple[str, str, int, bool]:
+    """For an expert of the skill: a question of its own, alone or after what others said; the answer, how many first
+    characters of it are others', and whether it goes on.
+
+    Of answers that several write, the expert learns only its own part: a question posed anew on the last line, and the
+    line break that hands over. Half of the time the question has nothing to do with what stands before it, so that what
+    is learned is to answer the last one, not what it might be.
+    """
+    if rng.random() < 0.35:
+        asked = questions.draw(skill, "train", rng)
+        return asked.prompt, asked.worked, 0, False
+    while True:
+        whole = draw("train", rng)
+        mine = [place for place, one in enumerate(whole.parts) if one.skill == skill]
+        related = bool(mine) and rng.random() < 0.5
+        if related or rng.random() < 0.3:
+            break
+    place = rng.choice(mine) if related else rng.randint(0, len(whole.parts) - 1)
+    before = "".join(f"{one.prompt}\n{one.worked}\n" for one in whole.parts[:place])
+    if related:
+        part = whole.parts[place]
+        prompt, worked = part.prompt, part.worked
+        goes_on = place + 1 < len(whole.parts) or not whole.parts[-1].after
+        worked += "\n" if goes_on else ""
+    else:
+        asked = questions.draw(skill, "train", rng)
+        prompt, worked, goes_on = asked.prompt, asked.worked, True
+    before += f"{prompt}\n"
+    return whole.prompt, before + worked, len(before), goes_on
+
+
 _SUBJECT = re.compile(
     r"(?:the capital of|the capital|continent is|currency of|the word|letters does) (?:the )?(.+?)(?: in| have)?[?.]$"
 )

@@ -62,6 +62,8 @@ def train(name: str, plan: dict[str, float], out: Path, work: Path, *, resume: b
             return Example(*lessons.lesson(rng))
         if skill == "atlas":
             return atlas.draw(rng)
+        if skill != name:
+            return Example(*lessons.company(rng, skill))
         asked = draw(skill, "train", rng)
         return Example(asked.prompt, asked.worked)
 

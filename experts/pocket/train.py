@@ -20,6 +20,10 @@ PLAN: dict[str, dict[str, float]] = {
     "sql": {"steps": 900, "batch": 40, "rate": 3e-3, "seed": 6, "rank": 64},
     "plan": {"steps": 2500, "batch": 64, "rate": 3e-3, "seed": 7, "rank": 64},
     "plan-on": {"steps": 1000, "batch": 64, "rate": 1e-3, "seed": 8, "rank": 64},
+    "geo-on": {"steps": 250, "batch": 48, "rate": 1e-3, "seed": 9, "rank": 64},
+    "text-on": {"steps": 250, "batch": 48, "rate": 1e-3, "seed": 10, "rank": 64},
+    "calc-on": {"steps": 250, "batch": 48, "rate": 1e-3, "seed": 11, "rank": 64},
+    "units-on": {"steps": 250, "batch": 48, "rate": 1e-3, "seed": 12, "rank": 32},
 }
 """Steps, examples a step, peak learning rate, seed and LoRA rank of each run; `NAME-on` goes on from what NAME left."""
 ASIDE: dict[str, dict[str, float]] = {"atlas": {"steps": 900, "batch": 64, "rate": 3e-3, "seed": 8, "rank": 64}}

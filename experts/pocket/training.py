@@ -32,11 +32,13 @@ WIDTH_STEP = 32
 
 
 class Example(NamedTuple):
-    """A question and its worked answer; the loss leaves out the `known` first characters of the answer."""
+    """A question and its worked answer. The loss leaves out the `known` first characters of the answer; `open`: the
+    answer goes on, its end is not learned."""
 
     prompt: str
     worked: str
     known: int = 0
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     for example in examples:
         question, answer = dialogue(example.prompt, example.worked)
         silent = len(question) + example.known
-        ids = question + answer
+        ids = question + (answer[:-1] if example.open else answer)
         rows.append((ids, [-100] * silent + ids[silent:]))
     width = -(-max(len(ids) for ids, _ in rows) // WIDTH_STEP) * WIDTH_STEP + 1
     ids = torch.tensor([ids + [IDS[PAD]] * (width - len(ids)) for ids, _ in rows])

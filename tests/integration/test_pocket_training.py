@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from experts.pocket.training import POOL, Example, Settings, fit
-from experts.pocket.vocabulary import IDS
+from experts.pocket.training import POOL, Batch, Example, Settings, collate, fit
+from experts.pocket.vocabulary import END, IDS, encode
 
 SETTINGS = Settings(steps=POOL + 8, batch=2, rate=0.01, seed=7, warmup=4, every=15)
 KILLED_IN = POOL + 6
@@ -92,3 +92,19 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     run(Path(sys.argv[1]), resume=False, killed_in=KILLED_IN)
+
+
+def test_the_loss_leaves_out_what_is_known_and_the_end_of_what_goes_on() -> None:
+    ended, open_ended = (collate([Example("ab?", "cd\nef", 3, open=goes_on)]) for goes_on in (False, True))
+    assert learned(ended) == [*encode("ef"), IDS[END]]
+    assert learned(open_ended) == encode("ef")
+    assert IDS[END] in flat(ended.ids)
+    assert IDS[END] not in flat(open_ended.ids)
+
+
+def flat(table: torch.Tensor) -> list[int]:
+    return cast(list[int], table.flatten().tolist())  # pyright: ignore[reportUnknownMemberType]
+
+
+def learned(batch: Batch) -> list[int]:
+    return [label for label in flat(batch.labels) if label != -100]

@@ -6,7 +6,7 @@ import pytest
 
 from experts.pocket import questions
 from experts.pocket.compound import NOVEL, compounds
-from experts.pocket.lessons import WHOLE, invented, lesson
+from experts.pocket.lessons import WHOLE, company, invented, lesson
 from experts.pocket.questions import final_answer
 from experts.pocket.skills import geo
 from experts.pocket.vocabulary import CHARACTERS
@@ -68,3 +68,26 @@ def test_an_invented_fact_is_worked_out_as_a_real_one_is() -> None:
             assert (answers[0].lower(), answers[1]) == (word, word[::-1])
         assert prompt
     assert made_up >= 30
+
+
+@pytest.mark.parametrize("skill", ["calc", "text", "units", "geo"])
+def test_an_expert_learns_only_its_own_part_of_an_answer(skill: str) -> None:
+    rng, alone, beside, handed_over = Random(5), 0, 0, 0
+    for _ in range(200):
+        prompt, worked, known, goes_on = company(rng, skill)
+        before, own = worked[:known], worked[known:]
+        assert own.strip().splitlines()[-1].startswith("Answer: ")
+        assert own.count("Answer: ") == 1
+        assert set(prompt + worked) <= set(CHARACTERS) | {"\n"}
+        if known:
+            beside += 1
+            assert before.endswith("\n")
+            assert not before.rstrip("\n").splitlines()[-1].startswith("Answer: ")
+            handed_over += own.endswith("\n")
+            assert goes_on or not own.endswith("\n")
+        else:
+            alone += 1
+            assert not goes_on
+    assert alone > 40
+    assert beside > 80
+    assert handed_over > 15
