@@ -35,9 +35,13 @@ def load(weights: Path, name: str, *, merged: bool = True) -> Any:
 
 
 @torch.inference_mode()
-def replies(model: Any, prompts: Sequence[str], batch: int = 160, longest: int = LONGEST) -> list[Reply]:
-    """The greedy answer to each prompt, as the chat template poses it. Prompts are plain ASCII text."""
-    asked = [dialogue(prompt.strip())[0] for prompt in prompts]
+def replies(
+    model: Any, prompts: Sequence[str], batch: int = 160, longest: int = LONGEST, begun: Sequence[str] = ()
+) -> list[Reply]:
+    """The greedy answer to each prompt, as the chat template poses it. Prompts are plain ASCII text. `begun`: what
+    somebody has written of each answer already; the reply is what follows."""
+    starts = begun or [""] * len(prompts)
+    asked = [[*dialogue(prompt.strip())[0], *encode(start)] for prompt, start in zip(prompts, starts, strict=True)]
     order = sorted(range(len(prompts)), key=lambda index: len(asked[index]))
     said: dict[int, Reply] = {}
     for start in range(0, len(order), batch):

@@ -1,8 +1,8 @@
 """`python -m experts.pocket.measure`: what the base and the experts can do, measured, and kept beside the weights.
 
-Writes `results.json` (every model on held-out questions of every skill) and `outcomes.jsonl.gz` with `models.json`
-(how the five experts did on questions of the train and validation wordings, and on sub-questions as a plan poses
-them: what a router learns from).
+Writes `results.json` (every model on held-out questions of every skill, and on parts of questions of two skills, posed
+anew in an answer that others began) and `outcomes.jsonl.gz` with `models.json` (how the five experts did on questions
+of the train and validation wordings, and on sub-questions as a plan poses them: what a router learns from).
 """
 
 import argparse
@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Sequence
 from hashlib import sha256
@@ -17,9 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experts.pocket.compound import part_questions
+from experts.pocket.compound import compounds, part_questions
 from experts.pocket.questions import SKILLS, Question, questions, right
 from experts.pocket.skills.split import Split
+from experts.pocket.train import PLAN
 
 HERE = Path(__file__).parent
 MODELS: tuple[str, ...] = ("base", *SKILLS)
@@ -62,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     matrix: dict[str, dict[str, float]] = {}
     outcomes: dict[str, list[tuple[float, int]]] = {}
     wrong: list[dict[str, str]] = []
+    company: dict[str, float] = {}
     seconds = 0.0
     for name in chosen.model or MODELS:
         flat = [question for skill in SKILLS for question in asked[skill]]
@@ -77,6 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
             if not row.score and q.skill == name
         ]
         print(f"{name:>6}", "  ".join(f"{skill} {score:6.1%}" for skill, score in matrix[name].items()), flush=True)
+        if begun := _begun(name, chosen.n):
+            company[name] = _in_company(chosen, name, begun)
+            print(f"{'':>6} in an answer that others began {company[name]:6.1%}", flush=True)
         if name == "base" or chosen.model:
             continue
         planned, more = _measured(chosen, name, posed, "parts")
@@ -86,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         for row in wrong:
             print(json.dumps(row))
         return
-    _write_results(chosen.out / "results.json", chosen, matrix, wrong, seconds)
+    _write_results(chosen.out / "results.json", chosen, matrix, company, wrong, seconds)
     _write_outcomes(chosen.out, learned + posed, outcomes)
 
 
@@ -137,12 +143,50 @@ def summary(matrix: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     }
 
 
+class Begun(NamedTuple):
+    """A question of two skills, its answer up to and with one part posed anew, and what is right for that part."""
+
+    prompt: str
+    begun: str
+    answer: str
+
+
+def _begun(skill: str, n: int) -> list[Begun]:
+    """The parts of this skill in the first n held-out questions of two skills."""
+    found: list[Begun] = []
+    for asked in compounds("test", n, SEED):
+        before = ""
+        for part in asked.parts:
+            before += f"{part.prompt}\n"
+            if part.skill == skill:
+                found.append(Begun(asked.prompt, before, part.answer))
+            before += f"{part.worked}\n"
+    return found
+
+
+def _in_company(chosen: argparse.Namespace, name: str, asked: Sequence[Begun]) -> float:
+    """The share that the expert answers right as the first thing that it says."""
+    from experts.pocket.answering import load, replies
+
+    said = replies(load(chosen.weights, name), [one.prompt for one in asked], begun=[one.begun for one in asked])
+    first = [re.search(r"^Answer: (.*)$", reply.text, re.MULTILINE) for reply in said]
+    return sum(match is not None and match[1] == one.answer for match, one in zip(first, asked, strict=True)) / len(
+        asked
+    )
+
+
 def _write_results(
-    path: Path, chosen: argparse.Namespace, matrix: dict[str, dict[str, float]], wrong: list[Any], seconds: float
+    path: Path,
+    chosen: argparse.Namespace,
+    matrix: dict[str, dict[str, float]],
+    company: dict[str, float],
+    wrong: list[Any],
+    seconds: float,
 ) -> None:
-    timings = [chosen.work / f"{name}.timing.json" for name in MODELS]
-    known: list[Any] = json.loads(path.read_text())["training"] if path.exists() else []
-    training = [json.loads(file.read_text()) for file in timings if file.exists()] or known
+    before: list[dict[str, Any]] = json.loads(path.read_text())["training"] if path.exists() else []
+    timings = [chosen.work / f"{name}.timing.json" for name in PLAN]
+    timed: list[dict[str, Any]] = [json.loads(file.read_text()) for file in timings if file.exists()]
+    runs = {row["name"]: row for row in [*before, *timed]}
     files = [file for file in chosen.weights.rglob("*") if file.is_file()]
     results = {
         "measured": {
@@ -154,10 +198,11 @@ def _write_results(
             "seconds": round(seconds, 1),
         },
         "accuracy": matrix,
+        "in_company": company,
         "summary": summary(matrix),
         "bars": BARS,
         "wrong_on_own_skill": wrong,
-        "training": training,
+        "training": [runs[name] for name in PLAN if name in runs],
         "weights_bytes": {
             name: sum(file.stat().st_size for file in files if file.relative_to(chosen.weights).parts[0] == name)
             for name in MODELS
