@@ -1,6 +1,6 @@
 """Questions of two skills on the pocket experts, live on vLLM: `make bench-pipeline`.
 
-    python bench/pipeline.py [--n 200] [--url http://127.0.0.1:8100/v1] [--json bench/pipeline.json]
+    python bench/pipeline.py [--n 200] [--url http://127.0.0.1:8100/v1] [--without samples] [--json pipeline.json]
 
 Held-out wordings, names and combinations (`experts.pocket.compound`), exact answers. Compared are the best single
 expert, query routing (what the route chooses, and an oracle that always chooses the best expert), `pipeline` and
@@ -56,7 +56,7 @@ async def served(url: str | None) -> AsyncIterator[str]:
             yield own
 
 
-async def measured(url: str, n: int, told: Callable[[str, dict[str, Any]], None]) -> None:
+async def measured(url: str, n: int, told: Callable[[str, dict[str, Any]], None], without: Sequence[str]) -> None:
     import orjson
 
     from experts.errors import ConsiliumError
@@ -113,7 +113,8 @@ async def measured(url: str, n: int, told: Callable[[str, dict[str, Any]], None]
             }
 
         k = len(SKILLS)
-        told("pipeline", (await every("parts"))[1])
+        if "pipeline" not in without:
+            told("pipeline", (await every("parts"))[1])
         alone = {skill: await every(f"pocket-{skill}") for skill in SKILLS}
         best = max(SKILLS, key=lambda skill: alone[skill][1]["exact"])
         told(f"best single (pocket-{best})", alone[best][1])
@@ -124,10 +125,12 @@ async def measured(url: str, n: int, told: Callable[[str, dict[str, Any]], None]
         plans = [(await router.plan(query("auto", row.prompt, {}), Run("q")))[0].expert for row in asked]
         told("routed", score([alone[name.removeprefix("pocket-")][0][i] for i, name in enumerate(plans)], 1))
         told("routed, oracle", score(oracle, 1))
-        told("council of 3", (await every("auto", consilium={"compose": "council"}))[1])
-        samples = [(await every(f"pocket-{best}", temperature=0.7, seed=seed))[0] for seed in range(k)]
-        told(f"{k} samples of pocket-{best}, plurality", score(plurality(samples), k))
         told(f"{k} experts, plurality", score(plurality([alone[skill][0] for skill in SKILLS]), k))
+        if "samples" not in without:
+            samples = [(await every(f"pocket-{best}", temperature=0.7, seed=seed))[0] for seed in range(k)]
+            told(f"{k} samples of pocket-{best}, plurality", score(plurality(samples), k))
+        if "council" not in without:
+            told("council of 3", (await every("auto", consilium={"compose": "council"}))[1])
 
 
 def plurality(answers: Sequence[Sequence[str]]) -> list[str]:
@@ -139,6 +142,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--n", type=int, default=200, help="questions (default: %(default)s)")
     options.add_argument("--url", help="a pocket server that runs, up to and including /v1")
+    options.add_argument("--without", nargs="+", choices=("pipeline", "council", "samples"), default=[],
+                         help="rows to leave out: each takes minutes on two cores")  # fmt: skip
     options.add_argument("--json", type=Path)
     given = options.parse_args()
     rows: list[dict[str, Any]] = []
@@ -157,7 +162,7 @@ def main() -> None:
 
     async def whole() -> None:
         async with served(given.url) as url:
-            await measured(url, given.n, told)
+            await measured(url, given.n, told, given.without)
 
     asyncio.run(whole())
 
