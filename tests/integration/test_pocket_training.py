@@ -90,10 +90,6 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     assert (tmp_path / "tiny.pt").stat().st_mtime_ns == stamp
 
 
-if __name__ == "__main__":
-    run(Path(sys.argv[1]), resume=False, killed_in=KILLED_IN)
-
-
 def test_the_loss_leaves_out_what_is_known_and_the_end_of_what_goes_on() -> None:
     ended, open_ended = (collate([Example("ab?", "cd\nef", 3, open=goes_on)]) for goes_on in (False, True))
     assert learned(ended) == [*encode("ef"), IDS[END]]
@@ -108,3 +104,7 @@ def flat(table: torch.Tensor) -> list[int]:
 
 def learned(batch: Batch) -> list[int]:
     return [label for label in flat(batch.labels) if label != -100]
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), resume=False, killed_in=KILLED_IN)
