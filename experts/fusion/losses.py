@@ -17,8 +17,15 @@ The objective `fused` is ours: the likelihood of the answer under the distributi
 the router's choice, so that both W and the router's logits learn what the other does:
 
     L_fused = - sum_t log sum_i w_i p_r(y_t) p_i(y_t) / Z_i
+
+Where the data name the expert that speaks, both objectives learn from that in place of the router's next-token loss:
+
+    L_told = - sum_t (log w_e + mean_v log p_r(v) + log |V|)
+
+e the expert that is named: it is to be picked, and the router to add nothing, as a uniform distribution does.
 """
 
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -29,7 +36,8 @@ class Heard(NamedTuple):
 
     `logits`: (…, v) of the router; `scores`: (…, n) of the routing head; `labels`: int64, the tokens to say; `mask`:
     whether there is one; `spoken`: (…, n), the experts' log-probabilities of them; `top`, `liked`: (…, n, k), the
-    experts' likeliest tokens and their log-probabilities.
+    experts' likeliest tokens and their log-probabilities; `named`: int64, the expert that speaks the token, -1
+    where the data do not say.
     """
 
     logits: torch.Tensor
@@ -39,6 +47,7 @@ class Heard(NamedTuple):
     spoken: torch.Tensor
     top: torch.Tensor
     liked: torch.Tensor
+    named: torch.Tensor
 
 
 def disputed(heard: Heard) -> torch.Tensor:
@@ -48,9 +57,16 @@ def disputed(heard: Heard) -> torch.Tensor:
 
 
 def next_token(heard: Heard) -> torch.Tensor:
-    """Mean over the answer tokens of the router's own -log p(y)."""
+    """The router's own -log p(y) of the answer tokens that no expert is named for, divided by the number of all."""
     own = heard.logits.float().log_softmax(dim=-1).gather(-1, heard.labels[..., None])[..., 0]
-    return -(own * heard.mask).sum() / heard.mask.sum()
+    return -(own * (heard.mask & (heard.named < 0))).sum() / heard.mask.sum()
+
+
+def told(heard: Heard) -> torch.Tensor:
+    """L_told, divided by the number of answer tokens; also of tokens that are read and not learned."""
+    picked = heard.scores.float().log_softmax(dim=-1).gather(-1, heard.named.clamp_min(0)[..., None])[..., 0]
+    silent = heard.logits.float().log_softmax(dim=-1).mean(dim=-1) + log(heard.logits.shape[-1])
+    return -((picked + silent) * (heard.named >= 0)).sum() / heard.mask.sum()
 
 
 def routing(heard: Heard) -> torch.Tensor:
@@ -106,8 +122,8 @@ def preference(heard: Heard, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
 class Routing(NamedTuple):
     """What a batch says about the routing; all sums, to be added over batches.
 
-    `decided`: disputed positions where some expert's likeliest token is right; `right`: those of them where it is the
-    picked one's; `picked`: (n,) answer tokens spoken by each expert.
+    `decided`: positions with an expert that is named, and disputed ones without where some expert's likeliest token is
+    right; `right`: those of them where it is the picked one's; `picked`: (n,) answer tokens spoken by each expert.
     """
 
     decided: torch.Tensor
@@ -118,8 +134,9 @@ class Routing(NamedTuple):
 @torch.no_grad()
 def watch(heard: Heard) -> Routing:
     hits = heard.top[..., 0] == heard.labels[..., None]
-    counted = disputed(heard) & hits.any(dim=-1)
     chosen = heard.scores.argmax(dim=-1)
-    right = hits.gather(-1, chosen[..., None])[..., 0] & counted
+    named = heard.named >= 0
+    counted = named | (disputed(heard) & hits.any(dim=-1))
+    right = torch.where(named, chosen == heard.named, hits.gather(-1, chosen[..., None])[..., 0]) & counted
     picked = torch.nn.functional.one_hot(chosen, heard.scores.shape[-1]) * heard.mask[..., None]
     return Routing(counted.sum(), right.sum(), picked.sum(dim=(0, 1)))

@@ -3,7 +3,8 @@
 Stage 1 has `{"prompt": "…", "completion": "…"}` a line, stage 2 `{"prompt": "…", "chosen": "…", "rejected": "…"}`. The
 prompt is put into the tokenizer's chat template; an answer ends with the end-of-sequence token. With
 `"given": [[start, end], …]`, spans of characters of the completion, their tokens are read and not learned: what nobody
-could know, such as a made-up fact.
+could know, such as a made-up fact. With `"speakers": [[start, end, "name"], …]`, that expert speaks the span alone: the
+router learns to pick it and to add nothing.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -22,11 +23,12 @@ STAGES: dict[int, tuple[str, ...]] = {1: ("completion",), 2: ("chosen", "rejecte
 
 class Sequenced(NamedTuple):
     """A prompt with one answer: token ids, of which those from `start` on are the answer; `given`: the places in `ids`
-    of answer tokens that are not learned."""
+    of answer tokens that are not learned; `speakers`: places, each with the index of the expert that speaks there."""
 
     ids: list[int]
     start: int
     given: tuple[int, ...] = ()
+    speakers: tuple[tuple[int, int], ...] = ()
 
     @property
     def spoken(self) -> int:
@@ -48,48 +50,83 @@ def read(file: Path, stage: int) -> list[dict[str, Any]]:
             if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in wanted):
                 raise ConfigError(f"{file}:{number}: stage {stage} expects the texts {', '.join(wanted)} on each line")
             found: dict[str, Any] = row  # pyright: ignore[reportUnknownVariableType]
-            rows.append(
-                {key: found[key] for key in wanted} | {"given": _spans(found, f"{file}:{number}") if stage == 1 else []}
-            )
+            rows.append({key: found[key] for key in wanted} | (_spans(found, f"{file}:{number}") if stage == 1 else {}))
     if not rows:
         raise ConfigError(f"{file}: no line in it; stage {stage} expects {', '.join(wanted)} on each")
     return rows
 
 
-def _spans(row: dict[str, Any], where: str) -> list[tuple[int, int]]:
-    """The `given` spans of a line, none where it has none."""
-    try:
-        return [(int(start), int(end)) for start, end in row.get("given", [])]
-    except (TypeError, ValueError):
-        raise ConfigError(f"{where}: given: expected [[start, end], …], found {row['given']!r}") from None
+def _spans(row: dict[str, Any], where: str) -> dict[str, list[Any]]:
+    """The `given` and `speakers` spans of a line, none where it has none."""
+    found: dict[str, list[Any]] = {}
+    for key, expected in (("given", "[[start, end], …]"), ("speakers", '[[start, end, "expert"], …]')):
+        try:
+            found[key] = [(int(start), int(end), *map(_name, names)) for start, end, *names in row.get(key, [])]
+            if any(len(span) != (2 if key == "given" else 3) for span in found[key]):
+                raise ValueError
+        except (TypeError, ValueError):
+            raise ConfigError(f"{where}: {key}: expected {expected}, found {row[key]!r}") from None
+    return found
 
 
-def sequences(tokenizer: Any, rows: Sequence[dict[str, Any]], stage: int, longest: int) -> list[Sequenced]:
-    """Every answer of every row, in order (stage 2: chosen, rejected, chosen, …).
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
-    Raises ConfigError for a sequence of more than `longest` tokens: cutting it would teach answers without an end.
+
+def sequences(
+    tokenizer: Any, rows: Sequence[dict[str, Any]], stage: int, longest: int, experts: Sequence[str] = ()
+) -> list[Sequenced]:
+    """Every answer of every row, in order (stage 2: chosen, rejected, chosen, …). `experts`: their names, in the order
+    of the routing head's rows.
+
+    Raises ConfigError for a sequence of more than `longest` tokens, as cutting it would teach answers without an end,
+    and for a speaker that is no expert.
     """
     found: list[Sequenced] = []
     for number, row in enumerate(rows, 1):
         asked = [{"role": "user", "content": row["prompt"]}]
         text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         prompt: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        spans: list[tuple[int, int, str]] = row.get("speakers") or []
+        unknown = sorted({name for _, _, name in spans} - set(experts))
+        if unknown:
+            raise ConfigError(
+                f"sample {number}: speakers: {', '.join(unknown)}: expected one of the experts {', '.join(experts)}"
+            )
         for key in STAGES[stage]:
-            answer, given = _answer(tokenizer, row[key], row.get("given") or ())
+            answer, places = _answer(tokenizer, row[key], bool(spans or row.get("given")))
             ids = [*prompt, *answer, int(tokenizer.eos_token_id)]
             if len(ids) > longest:
                 raise ConfigError(f"sample {number}: {len(ids)} tokens, the members take {longest}; leave it out")
-            found.append(Sequenced(ids, len(prompt), tuple(len(prompt) + place for place in given)))
+            given = _inside(places, row.get("given") or ())
+            speakers = [(place, experts.index(name)) for *span, name in spans for place in _inside(places, [span])]
+            found.append(
+                Sequenced(
+                    ids,
+                    len(prompt),
+                    tuple(len(prompt) + place for place in given),
+                    tuple((len(prompt) + place, expert) for place, expert in speakers),
+                )
+            )
     return found
 
 
-def _answer(tokenizer: Any, text: str, given: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Token ids, and the places of those that lie in a given span."""
-    if not given:
+def _answer(tokenizer: Any, text: str, placed: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids, and, where `placed`, the characters that each stands for."""
+    if not placed:
         return tokenizer(text, add_special_tokens=False)["input_ids"], []
     if not tokenizer.is_fast:
-        raise ConfigError("given: this tokenizer tells no places of its tokens; leave the spans out")
+        raise ConfigError("given, speakers: this tokenizer tells no places of its tokens; leave the spans out")
     said = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    inside = [any(start < end and first < end and start < last for first, last in given)
-              for start, end in said["offset_mapping"]]  # fmt: skip
-    return said["input_ids"], [place for place, within in enumerate(inside) if within]
+    return said["input_ids"], said["offset_mapping"]
+
+
+def _inside(places: Sequence[tuple[int, int]], spans: Sequence[Sequence[int]]) -> list[int]:
+    """Which tokens have a character in one of the spans."""
+    return [
+        index
+        for index, (start, end) in enumerate(places)
+        if any(start < end and first < end and start < last for first, last in spans)
+    ]

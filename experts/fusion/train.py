@@ -37,7 +37,8 @@ Objective = Literal["fusionroute", "fused"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What fixes a run. `experts`: name to folder, in the order of the routing head's rows."""
+    """What fixes a run. `experts`: name to folder, in the order of the routing head's rows. `weight`, `own`, `told`:
+    of the routing loss, of the router's own in `fused`, and of what the data name as speakers, 0 to ignore it."""
 
     router: Path
     experts: dict[str, Path]
@@ -48,6 +49,7 @@ class Plan:
     objective: Objective = "fusionroute"
     weight: float = 1 / 3
     own: float = 0.2
+    told: float = 1.0
     beta: float = 0.1
     epochs: float = 1.0
     steps: int = -1
@@ -123,6 +125,7 @@ class Collate:
         spoken = np.zeros((len(rows), width - 1, count), dtype=np.float16)
         top = np.zeros((len(rows), width - 1, count, TOP), dtype=np.int64)
         liked = np.zeros((len(rows), width - 1, count, TOP), dtype=np.float16)
+        named = np.full((len(rows), width - 1), -1, dtype=np.int64)
         for row, index in enumerate(rows):
             sequence = self.sequences[index]
             ids[row, : len(sequence.ids)] = sequence.ids
@@ -133,7 +136,9 @@ class Collate:
             spoken[row, here] = self.scores.spoken[there]
             top[row, here] = self.scores.top[there]
             liked[row, here] = self.scores.liked[there]
-        arrays = {"ids": ids, "mask": mask, "spoken": spoken, "top": top, "liked": liked}
+            for place, expert in sequence.speakers:
+                named[row, place - 1] = expert
+        arrays = {"ids": ids, "mask": mask, "spoken": spoken, "top": top, "liked": liked, "named": named}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -145,7 +150,9 @@ def hear(model: Any, batch: dict[str, torch.Tensor]) -> Heard:
     # A head that is trained in bfloat16 autocast would tie experts that differ by little.
     with torch.autocast(ids.device.type, enabled=False):
         scored = head(said.hidden_states[-1].float())
-    return Heard(said.logits, scored, ids[:, 1:], batch["mask"], batch["spoken"], batch["top"], batch["liked"])
+    return Heard(
+        said.logits, scored, ids[:, 1:], batch["mask"], batch["spoken"], batch["top"], batch["liked"], batch["named"]
+    )
 
 
 class RouterTrainer(Trainer):
@@ -167,6 +174,8 @@ class RouterTrainer(Trainer):
             loss = losses.fused(heard) + plan.own * losses.next_token(heard) + plan.weight * losses.routing(heard)
         else:
             loss = losses.next_token(heard) + plan.weight * losses.routing(heard)
+        if plan.stage == 1:
+            loss = loss + plan.told * losses.told(heard)
         routing = losses.watch(heard)
         counts = torch.stack([routing.decided, routing.right, *routing.picked]).double()
         self._seen.append(torch.cat([counts, extra.detach().double()[None], torch.ones(1).to(counts)]))
@@ -206,7 +215,10 @@ def train(plan: Plan, *, resume: bool, bar: Bar) -> dict[str, float]:
     tokenizer = members.tokenizer(plan.router, plan.experts, plan.base)
     model = members.open_router(plan.router, len(plan.experts), plan.base)
     longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
-    sequences = samples.sequences(tokenizer, samples.read(plan.data, plan.stage), plan.stage, longest)
+    rows = samples.read(plan.data, plan.stage)
+    if not plan.told:
+        rows = [row | {"speakers": []} for row in rows]
+    sequences = samples.sequences(tokenizer, rows, plan.stage, longest, list(plan.experts))
     values: dict[str, Any] = {"use_cpu": True} if not torch.cuda.is_available() else {}
     arguments = TrainingArguments(
         output_dir=str(work), per_device_train_batch_size=plan.batch, gradient_accumulation_steps=plan.accumulate,

@@ -81,6 +81,18 @@ class Compound:
         """The glue as one text; its last line is `Answer: ...`."""
         return "".join(words for _, words in self.glue)
 
+    @property
+    def speakers(self) -> list[tuple[int, int, str]]:
+        """Where in `worked` a skill works out its part: first character, last (excluded), skill. The questions posed
+        anew, what hands over and the last line of all are nobody's."""
+        spans: list[tuple[int, int, str]] = []
+        before = 0
+        for one, (skill, words) in zip(self.parts, self.glue, strict=True):
+            start = before + len(one.prompt) + 1
+            spans.append((start, start + len(one.worked), skill))
+            before += len(words)
+        return spans
+
 
 class Inner(NamedTuple):
     """A part that asks for something, and the noun phrase that stands for it in a longer question."""

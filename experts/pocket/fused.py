@@ -19,35 +19,33 @@ from random import Random
 from typing import Any
 
 from experts.pocket import compound, questions
-from experts.pocket.lessons import invented
+from experts.pocket.lessons import shared
 from experts.pocket.questions import SKILLS, final_answer, right
 from experts.pocket.train import WEIGHTS
 from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
 
-SINGLE = 0.35
+SINGLE = 0.3
 """Share of the training questions that need one skill only."""
-INVENTED = 0.4
-"""Share of the questions of two skills whose fact is made up, so that the router learns to copy what it has not met."""
 LONGEST = 400
 """Most characters of an answer."""
 SEED = 0
 
 
 def lessons(n: int, seed: int = 1) -> list[dict[str, Any]]:
-    """Training questions with worked answers: of two skills, `INVENTED` of them with a made-up fact, which is read and
-    not learned; and `SINGLE` of one skill."""
+    """Training questions with worked answers and who speaks where: of two skills, and `SINGLE` of one."""
     rng = Random(f"fused {seed}")
     rows: list[dict[str, Any]] = []
     for _ in range(n):
         if rng.random() < SINGLE:
             one = questions.draw(rng.choice(SKILLS), "train", rng)
-            rows.append({"prompt": one.prompt, "completion": one.worked})
-        elif rng.random() < INVENTED:
-            prompt, worked, fact = invented(rng)
-            rows.append({"prompt": prompt, "completion": worked, "given": [fact]})
+            speakers = [(0, len(one.worked), one.skill)]
+            rows.append({"prompt": one.prompt, "completion": one.worked, "speakers": speakers})
         else:
-            both = compound.draw("train", rng)
-            rows.append({"prompt": both.prompt, "completion": both.worked})
+            both, facts = shared(rng)
+            rows.append(
+                {"prompt": both.prompt, "completion": both.worked, "speakers": both.speakers}
+                | ({"given": facts} if facts else {})
+            )
     return rows
 
 
@@ -147,8 +145,9 @@ def train(chosen: argparse.Namespace) -> None:
     plan = training.Plan(
         chosen.router, {skill: chosen.weights / skill for skill in SKILLS}, chosen.out / "train.jsonl", out,
         base=chosen.weights / "base", objective="fused" if chosen.objective == "fused" else "fusionroute",
-        weight=0.0 if chosen.objective == "fine-tuned" else 1 / 3, steps=chosen.steps, batch=chosen.batch,
-        rate=chosen.rate, bf16=chosen.bf16, every=500, workers=chosen.workers, scores=chosen.out / "scores",
+        weight=0.0 if chosen.objective in ("told", "fine-tuned") else 1 / 3,
+        told=0.0 if chosen.objective == "fine-tuned" else 1.0, steps=chosen.steps, batch=chosen.batch,
+        rate=chosen.rate, bf16=chosen.bf16, every=100, workers=chosen.workers, scores=chosen.out / "scores",
     )  # fmt: skip
     with Bar(out / "journal.jsonl", Console(stderr=True)) as bar:
         training.train(plan, resume=chosen.resume, bar=bar)
@@ -175,8 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--n", type=int, help="questions (32,000 to train on, 4,000 for pairs, 500 to measure with)")
     words.add_argument("--single", type=int, default=100, help="measure: questions of each single skill")
     words.add_argument("--systems", nargs="+", default=["fusionroute", "head-only", "router", *SKILLS])
-    words.add_argument("--objective", choices=("fused", "fusionroute", "fine-tuned"), default="fused",
-                       help="train: what for; fine-tuned is the router alone, experts unheard")  # fmt: skip
+    words.add_argument("--objective", choices=("told", "fused", "fusionroute", "fine-tuned"), default="fused",
+                       help="train: what for; told hears no expert and learns who speaks where, and what nobody says; "
+                       "fine-tuned is the router alone")  # fmt: skip
     words.add_argument("--steps", type=int, default=2400, help="train: steps")
     words.add_argument("--batch", type=int, default=64, help="train: questions a step")
     words.add_argument("--bf16", action="store_true", help="train: compute in bfloat16")

@@ -9,6 +9,7 @@ has do not occur.
 """
 
 import re
+from dataclasses import replace
 from random import Random
 
 from experts.pocket import questions
@@ -17,7 +18,9 @@ from experts.pocket.compound import (
     SKILLS_OF,
     SPELL,
     SPELLINGS,
+    Compound,
     Inner,
+    Part,
     beside,
     draw,
     fact,
@@ -60,32 +63,70 @@ def lesson(rng: Random) -> tuple[str, str]:
     return prompt, plan
 
 
-def invented(rng: Random) -> tuple[str, str, tuple[int, int]]:
-    """A training question whose fact is made up, its worked answer, and where in it the fact is first stated.
+def invented(rng: Random) -> tuple[Compound, tuple[int, int]]:
+    """A training question whose fact is made up, and where in its worked answer the fact is first stated.
 
     Of most countries the name is made up, too. Whoever learns from the rest of these learns what follows a fact, not
     the fact.
     """
     while True:
         asked = draw("train", rng)
-        known = next((one for one in asked.parts if one.skill == "geo"), None)
-        found = _SUBJECT.search(known.posed) if known else None
-        if known is not None and found and asked.prompt.count(found[1]) == 1:
+        place = next((place for place, one in enumerate(asked.parts) if one.skill == "geo"), None)
+        found = _SUBJECT.search(asked.parts[place].posed) if place is not None else None
+        if place is not None and found and asked.prompt.count(found[1]) == 1:
             break
+    known, last = asked.parts[place], asked.parts[-1]
     name = found[1] if rng.random() < 0.3 else _any_name(rng)
     answer = _any_word(rng).capitalize()
     answer = answer.lower() if known.answer.islower() else answer
-    prompt, worked = asked.prompt.replace(found[1], name), asked.worked
-    if asked.parts[-1].after:
-        operation = asked.combination.split(">")[1]
-        value = Spelling(operation, answer.lower())
-        posed = SPELL[operation].format(value.word)
-        worked = f"{known.prompt}\n{known.worked}\n{posed}\n{value.worked}".replace(known.answer, answer)
-    else:
-        worked = worked.replace(known.answer, answer)
-    worked = worked.replace(found[1], name)
-    start = worked.index(f"Answer: {answer}") + len("Answer: ")
-    return prompt, worked, (start, start + len(answer))
+    fact = replace(
+        known,
+        posed=known.posed.replace(found[1], name),
+        prompt=known.prompt.replace(found[1], name),
+        worked=known.worked.replace(f"Answer: {known.answer}", "Answer: ").replace(found[1], name) + answer,
+        answer=answer,
+    )
+    parts = [fact if one is known else one for one in asked.parts]
+    if last.after:
+        parts[-1] = _respelled(last, asked.combination.split(">")[1], answer.lower())
+    made = replace(
+        asked,
+        prompt=asked.prompt.replace(found[1], name),
+        answer=parts[-1].answer if last.after else ", ".join(one.answer for one in parts),
+        parts=tuple(parts),
+    )
+    start = made.speakers[place][1] - len(answer)
+    return made, (start, start + len(answer))
+
+
+def _respelled(part: Part, operation: str, word: str) -> Part:
+    """A part of the skill text, about another word."""
+    value = Spelling(operation, word)
+    posed = part.posed if part.after else SPELL[operation].format(word)
+    return replace(part, posed=posed, prompt=SPELL[operation].format(word), answer=value.answer, worked=value.worked)
+
+
+def shared(rng: Random) -> tuple[Compound, list[tuple[int, int]]]:
+    """A training question of two skills whose answer several write, and the spans of it that nobody could know.
+
+    Many names, facts and words are made up: who poses a part anew has to copy what stands there, known or not.
+    """
+    lot = rng.random()
+    if lot < 0.2:
+        return _beside(rng) if rng.random() < 0.6 else _summed(rng), []
+    if lot < 0.55:
+        asked, fact = invented(rng)
+        return asked, [fact]
+    asked = draw("train", rng)
+    first = asked.parts[0]
+    found = _SUBJECT.search(first.posed)
+    if first.skill == "text" and found and not asked.parts[-1].after and asked.prompt.count(found[1]) == 1:
+        operation = asked.combination.split("&")[0]
+        other = _respelled(first, operation, _any_word(rng))
+        prompt = asked.prompt.replace(found[1], str(_SUBJECT.search(other.posed)[1]))  # type: ignore[index]
+        asked = replace(asked, prompt=prompt, parts=(other, asked.parts[1]),
+                        answer=f"{other.answer}, {asked.parts[1].answer}")  # fmt: skip
+    return asked, []
 
 
 def company(rng: Random, skill: str) -> tuple[str, str, int, bool]:
@@ -145,11 +186,8 @@ def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:
     """A question of two parts that the skills would not be asked, and `(skill, sub-question)` of each part."""
     match rng.choice(("pair", "words", "world", "sums", "sums", "factor")):
         case "pair":
-            while True:
-                first, second = rng.choice(list(SKILLS_OF)), rng.choice(list(SKILLS_OF))
-                if f"{first}&{second}" not in NOVEL:
-                    said, _, parts = beside(rng, "train", first, second)
-                    return said, [(part.skill, part.posed) for part in parts]
+            asked = _beside(rng)
+            return asked.prompt, [(part.skill, part.posed) for part in asked.parts]
         case "words":
             inner = spelling(rng, "train", "reverse")
             outer = rng.choice(SPELLINGS)
@@ -162,14 +200,30 @@ def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:
             asked = {"continent": "Which continent is {1} in?", "currency": "What is the currency of {1}?"}[outer]
             return _chained(rng, inner, core, "geo", asked)
         case "sums":
-            inner = total(rng, "train", rng.choice(SUMS), lambda found: found > 1)
-            said, _, parts = reckoned(rng, "train", inner, rng.choice(SUMS))
-            return said, [(part.skill, part.posed) for part in parts]
+            asked = _summed(rng)
+            return asked.prompt, [(part.skill, part.posed) for part in asked.parts]
         case _:
             inner = total(rng, "train", rng.choice(SUMS))
             unit, target = (units.SPOKEN[name][0] for name in rng.choice(list(units.FACTORS)))
             core = chosen(NOUNS["factor"], "train", rng).replace("{v}", f"{{x}} {unit}").replace("{t}", target)
             return _chained(rng, inner, core, "units", f"Convert {{1}} {unit} to {target}.")
+
+
+def _beside(rng: Random) -> Compound:
+    """Two questions at once, of one skill or of two."""
+    while True:
+        first, second = rng.choice(list(SKILLS_OF)), rng.choice(list(SKILLS_OF))
+        if f"{first}&{second}" not in NOVEL:
+            said, answer, parts = beside(rng, "train", first, second)
+            return Compound("", f"{first}&{second}", said, answer, parts, "train")
+
+
+def _summed(rng: Random) -> Compound:
+    """A sum of a sum."""
+    first, second = rng.choice(SUMS), rng.choice(SUMS)
+    inner = total(rng, "train", first, lambda found: found > 1)
+    said, answer, parts = reckoned(rng, "train", inner, second)
+    return Compound("", f"{first}>{second}", said, answer, parts, "train")
 
 
 def _chained(rng: Random, inner: Inner, core: str, skill: str, posed: str) -> tuple[str, list[tuple[str, str]]]:

@@ -36,6 +36,9 @@ def train(
     ] = Objective.FUSIONROUTE,
     weight: Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the routing loss.")] = 1 / 3,
     own: Annotated[float, typer.Option("--own", min=0.0, help="With fused: weight of the router's own loss.")] = 0.2,
+    told: Annotated[
+        float, typer.Option("--told", min=0.0, help="Stage 1: weight of the data's speakers; 0 ignores them.")
+    ] = 1.0,
     beta: Annotated[float, typer.Option("--beta", min=0.0, help="Stage 2: weight of the experts' part.")] = 0.1,
     epochs: Annotated[float, typer.Option("--epochs", min=0.0, help="Passes over the data.")] = 1.0,
     steps: Annotated[int, typer.Option("--steps", help="Stop after so many steps instead.", show_default=False)] = -1,
@@ -58,6 +61,9 @@ def train(
     The router is a small model with the experts' tokenizer. Stage 1 teaches it from answers, in JSON lines:
 
         {"prompt": "What is the capital of Peru, reversed?", "completion": "Peru, capital … Answer: amiL"}
+
+    A line may say where it is known which expert speaks, `"speakers": [[0, 27, "geo"]]` (characters): the router learns
+    to pick it there and to add nothing. With --lambda 0 it learns from that alone, and no expert need be heard.
 
     Stage 2 starts from stage 1's folder and teaches its corrections from preferences; whom it picks stays as it is:
 
@@ -86,8 +92,8 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     plan = Plan(
-        router, named(expert), data, out, base, stage, objective.value, weight, own, beta, epochs, steps, batch,
-        accumulate, rate, seed=seed, bf16=bf16, every=every, workers=workers, scores=scores,
+        router, named(expert), data, out, base, stage, objective.value, weight, own, told, beta, epochs, steps,
+        batch, accumulate, rate, seed=seed, bf16=bf16, every=every, workers=workers, scores=scores,
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     with Bar(out / "journal.jsonl", screen(errors=True)) as bar:

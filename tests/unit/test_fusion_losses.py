@@ -26,7 +26,8 @@ def heard(top: int, rows: int = 2, seed: int = 0) -> tuple[Heard, torch.Tensor]:
     liked, ids = theirs.topk(top, dim=-1)
     mask = torch.ones(rows, LENGTH, dtype=torch.bool)
     mask[:, -1] = False
-    return Heard(logits, scores, labels, mask, spoken, ids, liked), theirs
+    named = torch.full((rows, LENGTH), -1)
+    return Heard(logits, scores, labels, mask, spoken, ids, liked, named), theirs
 
 
 def test_together_is_what_the_decoding_rule_says() -> None:
@@ -67,11 +68,53 @@ def test_what_is_given_is_read_and_not_learned() -> None:
     assert int(mask.sum()) == found.spoken - 2
 
 
-def test_spans_that_are_none_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spans", "told"),
+    [
+        ('"given": [3]', r"given: expected \[\[start, end\], …\], found \[3\]"),
+        ('"given": [[0, 1, "geo"]]', r"given: expected \[\[start, end\], …\], found"),
+        ('"speakers": [[0, 1]]', r"speakers: expected \[\[start, end, \"expert\"\], …\], found \[\[0, 1\]\]"),
+        ('"speakers": [[0, 1, 2]]', "speakers: expected"),
+    ],
+)
+def test_spans_that_are_none_are_named(tmp_path: Path, spans: str, told: str) -> None:
     file = tmp_path / "train.jsonl"
-    file.write_text('{"prompt": "a", "completion": "b", "given": [3]}\n')
-    with pytest.raises(ConfigError, match=r"train.jsonl:1: given: expected \[\[start, end\], …\], found \[3\]"):
+    file.write_text(f'{{"prompt": "a", "completion": "b", {spans}}}\n')
+    with pytest.raises(ConfigError, match=f"train.jsonl:1: {told}"):
         samples.read(file, 1)
+
+
+def test_speakers_that_the_data_name_reach_the_loss(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"prompt": "Where?", "completion": "Hm.\\nOz\\n", "speakers": [[4, 6, "geo"]]}\n')
+    tokenizer = members.tokenizer(WEIGHTS / "base", {}, WEIGHTS / "base")
+    (found,) = samples.sequences(tokenizer, samples.read(file, 1), 1, 400, ["calc", "geo", "sql"])
+    named = train.Collate([found], scores.unheard([found], EXPERTS), 0)([[0]])["named"]
+    said = named[0][found.start - 1 : len(found.ids) - 1]
+    assert said.tolist() == [-1] * 4 + [1, 1] + [-1] * 2
+    with pytest.raises(ConfigError, match="sample 1: speakers: geo: expected one of the experts calc, sql"):
+        samples.sequences(tokenizer, samples.read(file, 1), 1, 400, ["calc", "sql"])
+
+
+def test_a_router_that_is_told_who_speaks_picks_it_and_adds_nothing() -> None:
+    batch, _ = heard(VOCABULARY)
+    batch = batch._replace(named=torch.tensor([[2, 2, 2, -1, -1, -1]]).expand(2, -1))
+    losses.told(batch).backward()
+    assert batch.scores.grad is not None
+    assert batch.logits.grad is not None
+    assert (batch.scores.grad[:, :3, 2] < 0).all()
+    assert batch.logits.grad[:, 3:].abs().sum() == 0
+    silent = batch._replace(
+        logits=torch.zeros(2, LENGTH, VOCABULARY), scores=30 * torch.nn.functional.one_hot(batch.named.clamp_min(0), 3)
+    )
+    assert float(losses.told(silent)) == pytest.approx(0, abs=1e-5)
+    assert float(losses.told(batch).detach()) > 0.1
+    alone = batch._replace(logits=batch.logits.detach().requires_grad_())
+    losses.next_token(alone).backward()
+    assert alone.logits.grad is not None
+    assert alone.logits.grad[:, :3].abs().sum() == 0
+    assert alone.logits.grad[:, 3:5].abs().sum() > 0
+    assert losses.watch(batch).decided >= 6
 
 
 def test_preferences_reach_the_router_s_logits_and_not_the_head() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from experts.pocket import questions
 from experts.pocket.compound import NOVEL, compounds
-from experts.pocket.lessons import WHOLE, company, invented, lesson
+from experts.pocket.lessons import WHOLE, company, invented, lesson, shared
 from experts.pocket.questions import final_answer
 from experts.pocket.skills import geo
 from experts.pocket.vocabulary import CHARACTERS
@@ -57,7 +57,8 @@ def test_an_invented_fact_is_worked_out_as_a_real_one_is() -> None:
     real = {fact.answer for fact in geo.facts()}
     made_up = 0
     for _ in range(60):
-        prompt, worked, (start, end) = invented(rng)
+        asked, (start, end) = invented(rng)
+        worked = asked.worked
         assert worked[:start].endswith("Answer: ")
         assert end == len(worked) or worked[end] == "\n"
         answers = [line.removeprefix("Answer: ") for line in worked.splitlines() if line.startswith("Answer: ")]
@@ -66,8 +67,26 @@ def test_an_invented_fact_is_worked_out_as_a_real_one_is() -> None:
         if posed and len(answers) == 2:
             word = posed[0].removeprefix("Reverse the word ").removesuffix(".")
             assert (answers[0].lower(), answers[1]) == (word, word[::-1])
-        assert prompt
+        assert worked.endswith(f"Answer: {asked.answer}")
     assert made_up >= 30
+
+
+def test_who_speaks_where_in_an_answer_of_two_skills() -> None:
+    rng, facts = Random(8), 0
+    for _ in range(300):
+        asked, given = shared(rng)
+        facts += len(given)
+        assert not asked.novel
+        last = 0
+        for part, (start, end, skill) in zip(asked.parts, asked.speakers, strict=True):
+            assert asked.worked[start:end] == part.worked
+            assert skill == part.skill
+            assert asked.worked[last:start] == ("\n" if last else "") + part.prompt + "\n"
+            last = end
+        assert asked.worked[last:] == ("" if asked.parts[-1].after else f"\nAnswer: {asked.answer}")
+        for start, end in given:
+            assert any(first <= start < end <= last for first, last, _ in asked.speakers)
+    assert facts > 60
 
 
 @pytest.mark.parametrize("skill", ["calc", "text", "units", "geo"])
