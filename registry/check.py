@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,7 +30,7 @@ def check(entries: Sequence[Entry], names: Names | None, where: str) -> list[Pro
     experts = {entry.name: entry.manifest for entry in reversed(entries) if entry.kind == "expert"}
     retrievers = {entry.name for entry in entries if entry.kind == "retriever"}
     encoders = {entry.name for entry in entries if entry.kind == "encoder"} | {DEFAULT_ENCODER}
-    problems = [*_twice(entries), *_shape(entries, where)]
+    problems = [*_twice(entries), *_shape(entries, where), *_corpora(entries)]
     for entry in entries:
         manifest = entry.manifest or entry.partial
         if isinstance(manifest, ExpertManifest):
@@ -142,6 +143,24 @@ def _retrieval(document: Document, manifest: RouteManifest, retrievers: set[str]
         if name not in retrievers:
             message = f"there is no retriever '{name}'{nearest(name, retrievers)}"
             yield _problem(document, manifest, ("retrieval", "retrievers", i), message)
+
+
+def _corpora(entries: Iterable[Entry]) -> Iterable[Problem]:
+    """A corpus is called by its folder's name, in citations and where passages of several retrievers are merged."""
+    first: dict[str, tuple[str, str]] = {}
+    for entry in entries:
+        manifest = entry.manifest
+        index = getattr(manifest.options, "index", None) if isinstance(manifest, RetrieverManifest) else None
+        if not isinstance(index, str):
+            continue
+        folder = Path(index).resolve()
+        name, other = first.setdefault(folder.name, (entry.name, str(folder)))
+        if other != str(folder):
+            yield entry.document.problem(
+                ("index",),
+                f"expected a folder of another name: {folder} and {other} (retriever {name}) are both called "
+                f"'{folder.name}', and their passages could not be told apart; rename one of them",
+            )
 
 
 def _plug_ins(document: Document, manifest: RouteManifest, names: Names) -> Iterable[Problem]:

@@ -284,3 +284,18 @@ def test_an_expert_that_only_a_composer_asks_must_be_there(tmp_path: Path) -> No
     (tmp_path / "registry.yaml").write_text(text + "composer: {name: council, aggregator: b}\n")
     with pytest.raises(RegistryError, match=r"composer\.aggregator: there is no expert 'b'"):
         load(tmp_path)
+
+
+def test_two_corpora_cannot_have_one_name(tmp_path: Path) -> None:
+    retriever = "---\nkind: retriever\nname: {}\nprovider: {}\nindex: {}\n"
+    file = tmp_path / "r.yaml"
+    file.write_text(EXPERT.format(name="a") + retriever.format("d", "dense", "one/docs")
+                    + retriever.format("l", "lexical", "two/../one/docs"))  # fmt: skip
+    assert load(file, environ={}).retrievers.keys() == {"d", "l"}
+    file.write_text(file.read_text() + retriever.format("other", "lexical", "two/docs"))
+    with pytest.raises(RegistryError, match="are both called 'docs'") as caught:
+        load(file, environ={})
+    (problem,) = caught.value.problems
+    assert problem.path == "index"
+    assert str(tmp_path / "one" / "docs") in problem.message
+    assert "(retriever d)" in problem.message
