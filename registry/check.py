@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -12,6 +12,7 @@ from experts.errors import Problem
 from registry.documents import Document
 from registry.manifest import KeyPath, Manifest
 from registry.references import redacted
+from registry.route import Plugged
 from registry.schema import ExpertManifest, RetrieverManifest, RouteManifest
 from registry.validate import Entry, Names
 from registry.wording import nearest, problems_of
@@ -164,11 +165,14 @@ def _corpora(entries: Iterable[Entry]) -> Iterable[Problem]:
 
 
 def _plug_ins(document: Document, manifest: RouteManifest, names: Names) -> Iterable[Problem]:
-    for slot in ("policy", "estimator", "composer"):
-        plugged = getattr(manifest, slot)
-        short = isinstance(document.keys.get(slot), str)
+    places: list[tuple[KeyPath, str, Plugged]] = [
+        ((slot,), slot, getattr(manifest, slot)) for slot in ("policy", "estimator", "composer")
+    ]
+    if manifest.retrieval is not None:
+        places.append((("retrieval", "estimator"), "estimator", manifest.retrieval.estimator))
+    for where, slot, plugged in places:
         if plugged.name not in names.of(slot):
-            path: KeyPath = (slot,) if short else (slot, "name")
+            path: KeyPath = where if isinstance(_within(document.keys, where), str) else (*where, "name")
             yield _problem(
                 document, manifest, path, f"there is no {slot} '{plugged.name}'{nearest(plugged.name, names.of(slot))}"
             )
@@ -181,15 +185,24 @@ def _plug_ins(document: Document, manifest: RouteManifest, names: Names) -> Iter
             continue
         except ValidationError as fault:
             errors = fault.errors(include_url=False)
-        data: dict[str, Any] = {slot: plugged.options}
+        data: Any = plugged.options
+        for key in reversed(where):
+            data = {key: data}
         for error in errors:
             if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
                 key = str(error["loc"][0])
                 known = nearest(key, model.model_fields)
-                yield _problem(document, manifest, (slot, key), f"unknown option of {slot} {plugged.name}{known}")
+                yield _problem(document, manifest, (*where, key), f"unknown option of {slot} {plugged.name}{known}")
             else:
-                error["loc"] = (slot, *error["loc"])
+                error["loc"] = (*where, *error["loc"])
                 yield from problems_of(document, data, manifest.references, [error], RouteManifest)
+
+
+def _within(keys: Any, path: KeyPath) -> Any:
+    """What a document has there, None where it has nothing."""
+    for key in path:
+        keys = cast(Mapping[Any, Any], keys).get(key) if isinstance(keys, Mapping) else None
+    return keys
 
 
 def _problem(

@@ -118,6 +118,15 @@ class Retrieval(Section, frozen=True):
         0.95, gt=0, le=1,
         description="The fewest corpora are searched that hold this share of the belief; 1 searches all.",
     )  # fmt: skip
+    measured: Text | None = Field(
+        None,
+        description="What `consilium retriever measure` wrote: how well each retriever searched. With it, `estimator` "
+        "says which are searched, in place of `mass`. Relative to this file.",
+    )
+    estimator: Plugged = Field(
+        Plugged(name="blend"), description="With `measured`: what predicts how well each retriever would do."
+    )
+    top: Count = Field(1, le=50, description="With `measured`: how many of the best retrievers are searched.")
     ranker: Text | None = Field(
         None, description="What `consilium retriever fit` wrote: puts what was found into order. Relative to this file."
     )
@@ -144,7 +153,7 @@ class Retrieval(Section, frozen=True):
         None, description="The question with its sources: a text that holds `{sources}` and `{question}`."
     )
 
-    @field_validator("outcomes", "ranker")
+    @field_validator("outcomes", "ranker", "measured")
     @classmethod
     def _from_the_manifest(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:

@@ -55,7 +55,7 @@ async def search(
 ) -> Found:  # fmt: skip
     """The best k of the sources that are worth searching. `timeout_s`: for all together; each has its own limit too."""
     started = perf_counter()
-    choice = await _chosen(sources, text, timeout_s, choosing.mass)
+    choice = await _chosen(sources, text, timeout_s, choosing)
     left = None if timeout_s is None else max(timeout_s - (perf_counter() - started), 0.0)
     several = len(choice.sources) > 1
     depth = choosing.depth(k) if several else k
@@ -73,12 +73,14 @@ async def asked_of(
     return [found for found in heard if not isinstance(found, str)], failed
 
 
-async def _chosen(sources: Sequence[Searchable], text: str, timeout_s: float | None, mass: float) -> Choice:
+async def _chosen(
+    sources: Sequence[Searchable], text: str, timeout_s: float | None, choosing: Choosing
+) -> Choice:  # fmt: skip
     """Every source where the query cannot be embedded in time: each then says so itself."""
     try:
         async with asyncio.timeout(min([source.timeout_s for source in sources], default=timeout_s)
                                    if timeout_s is None else timeout_s):  # fmt: skip
-            return await choose(sources, text, mass)
+            return await choose(sources, text, choosing)
     except (TimeoutError, ConsiliumError):
         return Choice(tuple(sources), {}, ())
 

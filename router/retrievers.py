@@ -20,6 +20,7 @@ from router.embedding import Embedding
 from router.gate import fit_gate
 from router.passages import Lookup
 from router.retrieval.choosing import Searchable, open_choosing
+from router.retrieval.estimating import fit_chooser
 
 TOKENS_A_PASSAGE = 200
 """Expected of a passage before any is seen: a thousand characters are cut to less."""
@@ -78,19 +79,25 @@ async def _reranked(found_by: Retriever, manifest: RetrieverManifest, asks: Expe
 async def build_lookup(
     registry: Registry, manifest: RouteManifest, sources: Mapping[str, Searchable], encoder_of: EncoderOf
 ) -> Lookup | None:
-    """A route's retrieval, its gate fitted. Raises ConfigError for outcomes that cannot be read."""
+    """A route's retrieval, its gate and its estimator fitted. Raises ConfigError for outcomes that cannot be read."""
     part = manifest.retrieval
     if part is None:
         return None
-    encoder, embedding = None, None
-    if part.gate == "auto" and part.outcomes is not None:
+    encoder, embedding, chooser = None, None, None
+    if part.measured is not None or (part.gate == "auto" and part.outcomes is not None):
         encoder, embedding = await encoder_of(registry, manifest.encoder)
+    if part.measured is not None and encoder is not None and embedding is not None:
+        chooser = await asyncio.to_thread(
+            fit_chooser, part.estimator.name, part.estimator.options, Path(part.measured), part.retrievers, part.top,
+            encoder, embedding,
+        )  # fmt: skip
     outcomes = Path(part.outcomes) if part.outcomes else None
     tokens = min(part.max_tokens, part.passages * TOKENS_A_PASSAGE)
     gate = await asyncio.to_thread(fit_gate, part.gate, part.price, tokens, part.confidence, outcomes, encoder)
     return Lookup(
         tuple(sources[name] for name in part.retrievers), part.passages, part.max_tokens, part.timeout_ms / 1e3, gate,
-        part.template or TEMPLATE, embedding if gate.fitted else None, await open_choosing(part.mass, part.ranker),
+        part.template or TEMPLATE, embedding if gate.fitted else None,
+        await open_choosing(part.mass, part.ranker, chooser),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from os import urandom
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -54,7 +54,7 @@ async def retrieve(gateway: Gateway, caller: Caller, scope: Scope, receive: Rece
     asked = await json_object(receive, caller.content_length, gateway.max_body_bytes)
     text, k = _text(asked, "query"), _number(asked, "top_k", 10, MOST)
     chosen, why = _chosen(gateway.router.snapshot, caller.key, asked.get("retriever", AUTO))
-    choosing = _choosing(gateway.router.snapshot, caller.key, asked, auto=not why)
+    choosing = _choosing(gateway.router.snapshot, caller.key, asked, chosen, auto=not why)
     await gateway.admit(caller.key)
     try:
         await watched(_search(gateway, chosen, choosing, why, text, k, send), receive)
@@ -73,7 +73,8 @@ async def _search(
     await reply_json(send, {
         "object": "list", "retrievers": [source.retriever.name for source in choice.sources],
         "skipped": list(choice.skipped), "reason": why or choice.reason,
-        "corpora": {corpus: round(belief, 4) for corpus, belief in choice.beliefs.items()}, "failed": found.failed,
+        "corpora": {corpus: round(belief, 4) for corpus, belief in choice.beliefs.items()},
+        "expected": {name: round(quality, 4) for name, quality in choice.expected.items()}, "failed": found.failed,
         "took_ms": round(found.took_s * 1e3, 3),
         "passages": [passage_json(passage, text=True) for passage in found.passages],
     })  # fmt: skip
@@ -97,14 +98,19 @@ def _chosen(snapshot: Snapshot, key: Key, wanted: Any) -> tuple[dict[str, Search
     return {name: known[name] for name in names}, "named by the request"
 
 
-def _choosing(snapshot: Snapshot, key: Key, asked: Mapping[str, Any], *, auto: bool) -> Choosing:
-    """Retrievers that are named are all searched. The ranker is that of a route the caller may use, where one has."""
+def _choosing(
+    snapshot: Snapshot, key: Key, asked: Mapping[str, Any], chosen: Collection[str], *, auto: bool
+) -> Choosing:  # fmt: skip
+    """Retrievers that are named are all searched. Ranker and estimator are those of a route the caller may use, where
+    one has them; a request that says `mass` wants the choice by pilots."""
     lookups = [route.lookup for route in snapshot.routes.values() if route.lookup and key.may_route(route.name)]
     ranker = next((lookup.choosing.ranker for lookup in lookups if lookup.choosing.ranker), None)
     mass = asked.get("mass", MASS if auto else 1.0)
     if not isinstance(mass, int | float) or isinstance(mass, bool) or not 0 < mass <= 1:
         raise BadRequest(f"mass: expected a number above 0, to 1, got {mass!r}", param="mass")
-    return Choosing(float(mass), ranker)
+    choosers = [lookup.choosing.chooser for lookup in lookups if lookup.choosing.chooser]
+    fits = next((one for one in choosers if set(chosen) >= set(one.names)), None)
+    return Choosing(float(mass), ranker, fits if auto and "mass" not in asked else None)
 
 
 async def rerank(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:

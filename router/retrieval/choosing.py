@@ -1,6 +1,7 @@
 """Which of several retrievers a query is worth searching, and how what they find becomes one list.
 
-The corpora whose pilots are near the query are searched: the fewest that hold `mass` of the belief
+Where a route names an estimator, its best are searched (`router.retrieval.estimating`). Otherwise the corpora whose
+pilots are near the query are: the fewest that hold `mass` of the belief
 (`router.retrieval.corpora`). A retriever that cannot tell, since it has no vectors under the query's encoder, is always
 searched. What they find is ordered by a fitted ranker where a route names one, and otherwise by reciprocal ranks, the
 less likely corpora's set back.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from experts.language import Passage
 from experts.protocols import Piloted, Retriever, Vectors
 from router.embedding import Embedding
 from router.retrieval.corpora import Pilots
+from router.retrieval.estimating import Chooser, best_of
 from router.retrieval.ranking import Found, Ranker, load_ranker
 
 RRF = 60
@@ -51,10 +53,11 @@ class Searchable:
 
 @dataclass(frozen=True, slots=True)
 class Choosing:
-    """`mass`: of the belief in the corpora, how much is searched; 1 searches all."""
+    """`mass`: of the belief in the corpora, how much is searched; 1 searches all. `chooser`: decides in place of it."""
 
     mass: float = MASS
     ranker: Ranker | None = None
+    chooser: Chooser | None = None
 
     def depth(self, k: int) -> int:
         return max(k, DEPTH) if self.ranker is not None else k
@@ -66,15 +69,19 @@ USUAL = Choosing()
 @dataclass(frozen=True, slots=True)
 class Choice:
     """`beliefs`: corpus -> probability that it holds what is asked, of those that can tell; `skipped`: retrievers that
-    are not searched."""
+    are not searched; `expected`: retriever -> nDCG@10 that a route's estimator expects of it."""
 
     sources: tuple[Searchable, ...]
     beliefs: Mapping[str, float]
     skipped: tuple[str, ...]
+    expected: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def reason(self) -> str:
         count = len(self.sources)
+        if self.expected:
+            told = ", ".join(f"{name} {quality:.2f}" for name, quality in self.expected.items())
+            return f"{count} of {count + len(self.skipped)} retrievers, by expected nDCG@10: {told}"
         if not self.beliefs:
             return "the only one" if count == 1 else f"all {count}"
         chosen = {source.retriever.corpus for source in self.sources}
@@ -83,8 +90,17 @@ class Choice:
         return f"{held} of {len(self.beliefs)} corpora, with {mass:.0%} of the belief"
 
 
-async def choose(sources: Sequence[Searchable], text: str, mass: float) -> Choice:
+async def choose(sources: Sequence[Searchable], text: str, choosing: Choosing) -> Choice:
     """Raises what embedding the query raises."""
+    mass, chooser = choosing.mass, choosing.chooser
+    if chooser is not None:
+        expected = await chooser.expected(text)
+        kept = best_of(expected, chooser.top)
+        away = {name for name in chooser.names if name not in kept}
+        return Choice(
+            tuple(source for source in sources if source.retriever.name not in away), {},
+            tuple(source.retriever.name for source in sources if source.retriever.name in away), expected,
+        )  # fmt: skip
     telling: dict[str, tuple[Vectors, Embedding]] = {}
     for source in sources:
         pilots, embedding = source.pilots, source.embedding
@@ -161,6 +177,6 @@ def found_in(
     return Found(scores.reshape(len(first), len(ways)), owners, belief), list(first.values())
 
 
-async def open_choosing(mass: float, ranker: str | None) -> Choosing:
+async def open_choosing(mass: float, ranker: str | None, chooser: Chooser | None = None) -> Choosing:
     """Raises ConfigError for a ranker that cannot be read."""
-    return Choosing(mass, await asyncio.to_thread(load_ranker, Path(ranker)) if ranker else None)
+    return Choosing(mass, await asyncio.to_thread(load_ranker, Path(ranker)) if ranker else None, chooser)

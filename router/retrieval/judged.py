@@ -7,7 +7,7 @@ with its corpus before it where two corpora have it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from experts.errors import ConfigError
 from experts.language import Passage
 from router.passages import Lookup, asked_of
-from router.retrieval.choosing import DEPTH, Choice, choose, found_in, merged
+from router.retrieval.choosing import DEPTH, Choice, Searchable, choose, found_in, merged
 from router.retrieval.ranking import Found, Ranker, fit_ranker
 
 FOLDS = 5
@@ -91,13 +91,41 @@ async def search_judged(lookup: Lookup, judged: Sequence[Judged], told: Callable
     """Every query at the retrievers that its lookup would search."""
     found: list[Searched] = []
     for number, one in enumerate(judged, 1):
-        choice = await choose(lookup.sources, one.query, lookup.choosing.mass)
+        choice = await choose(lookup.sources, one.query, lookup.choosing)
         lists, failed = await asked_of(choice.sources, one.query, DEPTH, None)
         if failed:
             raise ConfigError("; ".join(f"retriever {name}: {why}" for name, why in failed.items()))
         found.append(Searched(one, choice, lists))
         told(number)
     return found
+
+
+async def measure(
+    sources: Sequence[Searchable], judged: Sequence[Judged], told: Callable[[int], None]
+) -> list[dict[str, float]]:  # fmt: skip
+    """Of every query, retriever -> nDCG@10 of what it finds alone. Raises ConfigError for one that does not answer."""
+    rows: list[dict[str, float]] = []
+    for number, one in enumerate(judged, 1):
+        row: dict[str, float] = {}
+        for source in sources:
+            lists, failed = await asked_of([source], one.query, BEST, None)
+            if failed:
+                raise ConfigError("; ".join(f"retriever {name}: {why}" for name, why in failed.items()))
+            row[source.retriever.name] = _gained(one, lists[0])
+        rows.append(row)
+        told(number)
+    return rows
+
+
+def write_measured(file: Path, judged: Sequence[Judged], rows: Sequence[Mapping[str, float]]) -> None:
+    """Outcomes, a query a line. Replaced as a whole."""
+    partial = file.with_name(file.name + ".tmp")
+    with partial.open("w", encoding="utf-8") as out:
+        for number, (one, scores) in enumerate(zip(judged, rows, strict=True)):
+            row = {"id": f"judged-{number}", "task": "retrieval", "split": "train", "prompt": one.query,
+                   "scores": {name: round(score, 6) for name, score in scores.items()}}  # fmt: skip
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    partial.replace(file)
 
 
 def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
@@ -131,12 +159,17 @@ def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
 
 
 def _ndcg(one: Searched, ranker: Ranker | None) -> float:
-    """nDCG@10 with gains of 0 and 1, a relevant id counted where it comes first; ordered as a search would."""
+    """nDCG@10 of what was found, ordered as a search would."""
     order = merged(one.lists, one.choice, ranker) if len(one.choice.sources) > 1 else [p for f in one.lists for p in f]
+    return _gained(one.judged, order)
+
+
+def _gained(judged: Judged, order: Sequence[Passage]) -> float:
+    """nDCG@10 with gains of 0 and 1, a relevant id counted where it comes first."""
     gain, seen = 0.0, frozenset[str]()
     for rank, passage in enumerate(order[:BEST], 1):
-        fresh = one.judged.named(passage) - seen
+        fresh = judged.named(passage) - seen
         gain += bool(fresh) / log2(rank + 1)
         seen = seen | fresh
-    ideal = sum(1 / log2(rank + 1) for rank in range(1, min(len(one.judged.relevant), BEST) + 1))
+    ideal = sum(1 / log2(rank + 1) for rank in range(1, min(len(judged.relevant), BEST) + 1))
     return gain / ideal if ideal else 0.0

@@ -184,6 +184,62 @@ async def test_a_route_ranks_by_its_ranker(start: Start, corpora: Path, fitted: 
     assert told["passages"][0]["score"] > told["passages"][1]["score"]
 
 
+@pytest.fixture(scope="module")
+def measured(corpora: Path, fitted: tuple[Path, dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """The outcomes of each retriever, and what the command that wrote them said."""
+    out = corpora / "retrievers.jsonl"
+    asked = [str(corpora / "judged.jsonl"), "-r", str(corpora / "registry.yaml"), "-o", str(out)]
+    found = CliRunner().invoke(app, ["retriever", "measure", *asked, "--json"])
+    assert found.exit_code == 0, found.output
+    return out, json.loads(found.stdout)
+
+
+def test_each_retriever_is_measured_alone(measured: tuple[Path, dict[str, Any]]) -> None:
+    out, told = measured
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == told["queries"] == sum(map(len, ASKED.values()))
+    assert told["ndcg10"].keys() == SUBJECTS.keys() == rows[0]["scores"].keys()
+    assert rows[0]["scores"]["kitchen"] > 0
+    assert rows[0]["scores"]["law"] == rows[0]["scores"]["sky"] == 0
+    assert told["ndcg10_best_of_each_query"] > max(told["ndcg10"].values())
+
+
+@pytest.mark.parametrize("estimator", ["{name: clusters, sizes: [3], rows_per_cell: 4}", "ridge", "blend"])
+async def test_a_route_s_estimator_chooses_its_retriever(
+    start: Start, corpora: Path, measured: tuple[Path, dict[str, Any]], estimator: str
+) -> None:
+    served = await start(registry(corpora, f", measured: {measured[0]}, estimator: {estimator}"))
+    told = await retrieve(served, query="what colour is the planet mars")
+    assert told["retrievers"] == ["sky"]
+    assert sorted(told["skipped"]) == ["kitchen", "law"]
+    assert next(iter(told["expected"])) == "sky"
+    assert told["reason"].startswith("1 of 3 retrievers, by expected nDCG@10: sky ")
+    assert told["passages"][0]["id"] == "mars"
+    by_pilots = await retrieve(served, query="what colour is the planet mars", mass=1)
+    assert sorted(by_pilots["retrievers"]) == ["kitchen", "law", "sky"]
+    body = await (await served.chat("does a testament need witnesses?", consilium={"explain": True})).json()
+    assert body["consilium"]["looked_up"]["searched"] == ["law"]
+
+
+async def test_as_many_retrievers_as_wanted_are_searched(
+    start: Start, corpora: Path, measured: tuple[Path, dict[str, Any]]
+) -> None:
+    served = await start(registry(corpora, f", measured: {measured[0]}, top: 2"))
+    told = await retrieve(served, query="what colour is the planet mars")
+    assert len(told["retrievers"]) == 2
+    assert "sky" in told["retrievers"]
+
+
+async def test_outcomes_of_others_and_estimators_that_are_none_are_named(
+    corpora: Path, measured: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    place = tmp_path / "registry.yaml"
+    place.write_text(registry(corpora, f", measured: {measured[0]}, estimator: {{name: clusterz}}"))
+    found = CliRunner().invoke(app, ["experts", "check", str(place)])
+    assert "there is no estimator 'clusterz'; did you mean 'clusters'?" in found.output + found.stderr
+    assert "retrieval.estimator.name" in found.output + found.stderr
+
+
 def test_lines_that_are_no_judged_queries_are_named(corpora: Path, tmp_path: Path) -> None:
     judged = tmp_path / "judged.jsonl"
     judged.write_text('{"query": "a", "relevant": ["b"]}\n{"query": "a"}\n')
