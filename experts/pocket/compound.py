@@ -147,7 +147,15 @@ def total(rng: Random, split: Split, operation: str, good: Callable[[int], bool]
     while True:
         value = calc.values(rng, split)
         if value.operation == operation and good(int(value.answer)):
-            return Inner(operation, _calc_part(value), _noun(operation, split, rng, a=value.a, b=value.b))
+            noun = _mentioned(chosen(NOUNS[operation], split, rng), operation, str(value.a), str(value.b))
+            return Inner(operation, _calc_part(value), noun)
+
+
+def _mentioned(words: str, operation: str, a: str, b: str) -> str:
+    """The words with a and b in their places; of a sum or a product, a is the one that is mentioned first."""
+    if operation in ("add", "multiply") and words.find("{b}") < words.find("{a}"):
+        a, b = b, a
+    return words.replace("{a}", a).replace("{b}", b)
 
 
 def _factor(rng: Random, split: Split) -> Inner:
@@ -205,7 +213,7 @@ def reckoned(rng: Random, split: Split, inner: Inner, operation: str) -> tuple[s
     sign = calc.SIGNS[operation]
     posed = f"What is {mark} {sign} {other}?" if first else f"What is {other} {sign} {mark}?"
     last = _calc_part(value, posed, (1,))
-    said = put(core.replace("{a}", a).replace("{b}", b), inner.noun, split, rng)
+    said = put(_mentioned(core, operation, a, b), inner.noun, split, rng)
     return said, value.answer, (inner.part, last)
 
 

@@ -137,7 +137,7 @@ def company(rng: Random, skill: str) -> tuple[str, str, int, bool]:
     line break that hands over. Half of the time the question has nothing to do with what stands before it, so that what
     is learned is to answer the last one, not what it might be.
     """
-    if rng.random() < 0.35:
+    if rng.random() < 0.65:
         asked = questions.draw(skill, "train", rng)
         return asked.prompt, asked.worked, 0, False
     while True:

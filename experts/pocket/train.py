@@ -18,19 +18,17 @@ PLAN: dict[str, dict[str, float]] = {
     "units": {"steps": 400, "batch": 96, "rate": 3e-3, "seed": 4, "rank": 32},
     "geo": {"steps": 600, "batch": 96, "rate": 3e-3, "seed": 5, "rank": 64},
     "sql": {"steps": 900, "batch": 40, "rate": 3e-3, "seed": 6, "rank": 64},
+    "geo-on": {"steps": 400, "batch": 64, "rate": 5e-4, "seed": 9, "rank": 64},
+    "text-on": {"steps": 400, "batch": 64, "rate": 5e-4, "seed": 20, "rank": 64},
+    "calc-on": {"steps": 400, "batch": 64, "rate": 5e-4, "seed": 21, "rank": 64},
+    "units-on": {"steps": 400, "batch": 64, "rate": 5e-4, "seed": 22, "rank": 32},
     "plan": {"steps": 2500, "batch": 64, "rate": 3e-3, "seed": 7, "rank": 64},
     "plan-on": {"steps": 1000, "batch": 64, "rate": 1e-3, "seed": 8, "rank": 64},
 }
-"""Steps, examples a step, peak learning rate, seed and LoRA rank of each run; `NAME-on` goes on from what NAME left."""
-ASIDE: dict[str, dict[str, float]] = {
-    "atlas": {"steps": 900, "batch": 64, "rate": 3e-3, "seed": 8, "rank": 64},
-    "geo-on": {"steps": 250, "batch": 48, "rate": 1e-3, "seed": 9, "rank": 64},
-    "text-on": {"steps": 200, "batch": 48, "rate": 1e-3, "seed": 10, "rank": 64},
-    "calc-on": {"steps": 150, "batch": 48, "rate": 1e-3, "seed": 11, "rank": 64},
-    "units-on": {"steps": 150, "batch": 48, "rate": 1e-3, "seed": 12, "rank": 32},
-}
-"""Trained only where named: what `bench/retrieval_gate.py` measures with, and experts that learn to answer the last
-question of an answer that others began."""
+"""Steps, examples a step, peak learning rate, seed and LoRA rank of each run; `NAME-on` goes on from what NAME left, an
+expert's with questions of its own in answers that others began."""
+ASIDE: dict[str, dict[str, float]] = {"atlas": {"steps": 900, "batch": 64, "rate": 3e-3, "seed": 8, "rank": 64}}
+"""Trained only where named: what `bench/retrieval_gate.py` measures with."""
 
 
 def parser() -> argparse.ArgumentParser:
