@@ -92,7 +92,7 @@ def test_who_speaks_where_in_an_answer_of_two_skills() -> None:
 @pytest.mark.parametrize("skill", ["calc", "text", "units", "geo"])
 def test_an_expert_learns_only_its_own_part_of_an_answer(skill: str) -> None:
     rng, alone, beside, handed_over = Random(5), 0, 0, 0
-    for _ in range(320):
+    for _ in range(500):
         prompt, worked, known, goes_on = company(rng, skill)
         before, own = worked[:known], worked[known:]
         assert own.strip().splitlines()[-1].startswith("Answer: ")
