@@ -13,11 +13,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
 from experts.errors import ConfigError
 
+hypothesis.settings.register_profile("busy", deadline=None)  # the machine may be busy: no test depends on its speed
+hypothesis.settings.load_profile("busy")
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_NAMES = frozenset({"", "localhost", "0.0.0.0", "::"})
 

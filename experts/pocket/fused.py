@@ -172,6 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--router", type=Path, default=WEIGHTS / "fused", help="a trained router")
     words.add_argument("--weights", type=Path, default=WEIGHTS, help="the experts")
     words.add_argument("--n", type=int, help="questions (32,000 to train on, 4,000 for pairs, 500 to measure with)")
+    words.add_argument("--seed", type=int, default=1, help="data: which questions are drawn")
     words.add_argument("--single", type=int, default=100, help="measure: questions of each single skill")
     words.add_argument("--systems", nargs="+", default=["fusionroute", "head-only", "router", *SKILLS])
     words.add_argument("--objective", choices=("told", "fused", "fusionroute", "fine-tuned"), default="fused",
@@ -186,7 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
     words.add_argument("--device", default="cpu", help="cpu, or cuda")
     chosen = words.parse_args(arguments)
     if chosen.what == "data":
-        write(chosen.out / "train.jsonl", lessons(chosen.n or 32_000))
+        write(chosen.out / "train.jsonl", lessons(chosen.n or 32_000, chosen.seed))
         return
     if chosen.what == "train":
         train(chosen)

@@ -1,11 +1,12 @@
 """Questions of two skills: deterministic, right by their parts, and held apart."""
 
+import re
 from random import Random
 
 import pytest
 
 from experts.pocket import questions
-from experts.pocket.compound import NOVEL, compounds
+from experts.pocket.compound import NOVEL, compounds, draw
 from experts.pocket.lessons import WHOLE, company, invented, lesson, shared
 from experts.pocket.questions import final_answer
 from experts.pocket.skills import geo
@@ -44,6 +45,18 @@ def test_the_test_has_wordings_countries_and_combinations_of_its_own() -> None:
     assert not geo["test"] & geo["train"]
     assert not geo["test"] & geo["validation"]
     assert not {one.prompt for one in by["test"]} & {one.prompt for one in by["train"]}
+
+
+def test_operands_that_may_change_places_are_in_the_order_of_the_question() -> None:
+    rng, seen = Random(2), 0
+    for _ in range(1500):
+        asked = draw("train", rng)
+        for one in asked.parts:
+            found = re.fullmatch(r"What is (\d+) [+x] (\d+)\?", one.posed)
+            if found and found[1] != found[2] and all(asked.prompt.count(number) == 1 for number in found.groups()):
+                seen += 1
+                assert asked.prompt.index(found[1]) < asked.prompt.index(found[2])
+    assert seen > 100
 
 
 def test_a_planner_learns_single_questions_too() -> None:
