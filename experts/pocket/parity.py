@@ -26,7 +26,7 @@ class Difference(NamedTuple):
     margin: float
 
 
-def ask(url: str, model: str, prompt: str, longest: int, timeout_s: float = 60.0) -> str:
+def ask(url: str, model: str, prompt: str, longest: int, timeout_s: float = 300.0) -> str:
     """The greedy answer of an OpenAI-compatible server at `url` (ends in `/v1`), of `longest` tokens at most."""
     message = {"role": "user", "content": prompt}
     body = {"model": model, "messages": [message], "temperature": 0, "max_tokens": longest}
