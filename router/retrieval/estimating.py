@@ -62,5 +62,5 @@ def fit_chooser(
 def best_of(expected: Mapping[str, float], top: int) -> frozenset[str]:
     """The names of the `top` highest."""
     names = list(expected)
-    order = np.argsort(-np.fromiter(expected.values(), np.float64), kind="stable")[:top].tolist()
+    order: list[int] = np.argsort(-np.fromiter(expected.values(), np.float64), kind="stable")[:top].tolist()
     return frozenset(names[place] for place in order)
