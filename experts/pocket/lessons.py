@@ -121,10 +121,9 @@ def shared(rng: Random) -> tuple[Compound, list[tuple[int, int]]]:
     first = asked.parts[0]
     found = _SUBJECT.search(first.posed)
     if first.skill == "text" and found and not asked.parts[-1].after and asked.prompt.count(found[1]) == 1:
-        operation = asked.combination.split("&")[0]
-        other = _respelled(first, operation, _any_word(rng))
-        prompt = asked.prompt.replace(found[1], str(_SUBJECT.search(other.posed)[1]))  # type: ignore[index]
-        asked = replace(asked, prompt=prompt, parts=(other, asked.parts[1]),
+        word = _any_word(rng)
+        other = _respelled(first, asked.combination.split("&")[0], word)
+        asked = replace(asked, prompt=asked.prompt.replace(found[1], word), parts=(other, asked.parts[1]),
                         answer=f"{other.answer}, {asked.parts[1].answer}")  # fmt: skip
     return asked, []
 

@@ -22,7 +22,7 @@ from experts.language import Passage
 from experts.protocols import Piloted, Retriever, Vectors
 from router.embedding import Embedding
 from router.retrieval.corpora import Pilots
-from router.retrieval.estimating import Chooser, best_of
+from router.retrieval.estimating import Chooser
 from router.retrieval.ranking import Found, Ranker, load_ranker
 
 RRF = 60
@@ -95,8 +95,7 @@ async def choose(sources: Sequence[Searchable], text: str, choosing: Choosing) -
     mass, chooser = choosing.mass, choosing.chooser
     if chooser is not None:
         expected = await chooser.expected(text)
-        kept = best_of(expected, chooser.top)
-        away = {name for name in chooser.names if name not in kept}
+        away = list(expected)[chooser.top :]
         return Choice(
             tuple(source for source in sources if source.retriever.name not in away), {},
             tuple(source.retriever.name for source in sources if source.retriever.name in away), expected,

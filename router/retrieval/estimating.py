@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experts.errors import ConfigError
 from experts.language import Card
 from experts.protocols import Encoder
@@ -57,10 +55,3 @@ def fit_chooser(
     estimator = open_estimator(name, options, Parts(encoder))
     estimator.fit([Card(one) for one in known], own)
     return Chooser(estimator, known, top, embedding)
-
-
-def best_of(expected: Mapping[str, float], top: int) -> frozenset[str]:
-    """The names of the `top` highest."""
-    names = list(expected)
-    order: list[int] = np.argsort(-np.fromiter(expected.values(), np.float64), kind="stable")[:top].tolist()
-    return frozenset(names[place] for place in order)

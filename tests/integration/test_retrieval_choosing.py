@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from experts.errors import ConfigError
 from experts.retrieval.corpus import Document, create_corpus
 from experts.retrieval.encoders import open_encoder
 from experts.retrieval.indexing import add, embedded_by
 from router.cli.app import app
+from router.retrieval.estimating import fit_chooser
 from router.retrieval.ranking import load_ranker
 from tests.integration.conftest import Served, Start
 
@@ -238,6 +240,10 @@ async def test_outcomes_of_others_and_estimators_that_are_none_are_named(
     found = CliRunner().invoke(app, ["experts", "check", str(place)])
     assert "there is no estimator 'clusterz'; did you mean 'clusters'?" in found.output + found.stderr
     assert "retrieval.estimator.name" in found.output + found.stderr
+    with pytest.raises(
+        ConfigError, match="expected outcomes of the retrievers other, found those of kitchen, sky, law"
+    ):
+        fit_chooser("ridge", {}, measured[0], ["other"], 1, open_encoder(), None)
 
 
 def test_lines_that_are_no_judged_queries_are_named(corpora: Path, tmp_path: Path) -> None:
