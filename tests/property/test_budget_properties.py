@@ -56,7 +56,7 @@ allowances = st.builds(
 PROMPT = "Say some words please."
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 @given(
     script=st.lists(scripts, min_size=1, max_size=4), allowance=allowances,
     name=st.sampled_from(sorted(names())), stream=st.booleans(), limit=st.none() | st.integers(1, 50),

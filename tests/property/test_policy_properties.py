@@ -27,7 +27,7 @@ def anywhere(rows: int) -> Situation:
     return Situation(np.zeros((rows, 4), np.float32), np.zeros(4, np.float32), np.ones((rows, 4), bool))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(quality=QUALITIES, doubt=st.floats(0, 1), default=st.integers(0, 3), caution=st.floats(0, 2))
 def test_balanced_leaves_the_default_only_for_a_lead_beyond_doubt(
     quality: Matrix, doubt: float, default: int, caution: float
@@ -41,7 +41,7 @@ def test_balanced_leaves_the_default_only_for_a_lead_beyond_doubt(
         assert seat != default or row.max() - row[default] <= needed + 1e-5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(quality=QUALITIES, doubt=st.floats(0.01, 0.5), p=st.floats(0.05, 1), most=st.integers(1, 4))
 def test_top_p_seats_are_the_smallest_prefix_that_passes_p(quality: Matrix, doubt: float, p: float, most: int) -> None:
     policy = TopP(TopPOptions(p=p, most=most, nulls=0, **{"lambda": 0.0}))
@@ -56,7 +56,7 @@ def test_top_p_seats_are_the_smallest_prefix_that_passes_p(quality: Matrix, doub
         assert (choice.composer == "single") == (len(choice.seats) == 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(quality=QUALITIES, p=st.floats(0.05, 0.95), default=st.integers(0, 3))
 def test_null_seats_never_add_seats(quality: Matrix, p: float, default: int) -> None:
     found = with_quality(quality, 0.1, default)

@@ -22,7 +22,7 @@ from registry.public import public
 from registry.references import resolve
 
 PROVIDERS = built_in()
-quick = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 slow = settings(quick, max_examples=40)
 
 KEYS = (

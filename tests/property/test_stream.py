@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.errors import ExpertBroke
@@ -113,7 +113,6 @@ def cut(raw: bytes, at: list[int] | str) -> list[bytes]:
 cuts = st.one_of(st.lists(st.integers(0, 10_000), max_size=20), st.just("every byte"))
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(stream=streams(), at=cuts, include_usage=st.booleans())
 def test_any_cutting_gives_the_same_events(
     stream: tuple[list[str], bytes, str], at: list[int] | str, include_usage: bool
@@ -133,7 +132,6 @@ def test_any_cutting_gives_the_same_events(
     assert out.answer.chunks == len(out.events)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(stream=streams(), at=cuts)
 def test_an_expert_of_the_same_name_is_relayed_byte_for_byte(stream: tuple[list[str], bytes, str], at: list[int] | str):
     _, raw, _ = stream
@@ -142,7 +140,6 @@ def test_an_expert_of_the_same_name_is_relayed_byte_for_byte(stream: tuple[list[
     assert b"".join(event + b"\n\n" for event in out.events) == sent
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(stream=streams(), at=cuts, keep=st.integers(0, 10_000))
 def test_a_stream_that_ends_early_is_never_taken_for_a_whole_one(
     stream: tuple[list[str], bytes, str], at: list[int] | str, keep: int
@@ -157,7 +154,6 @@ def test_a_stream_that_ends_early_is_never_taken_for_a_whole_one(
     assert out.begun == bool(out.events)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(stream=streams(), at=cuts, after=st.integers(0, 3))
 def test_an_error_event_ends_the_stream_in_an_error(
     stream: tuple[list[str], bytes, str], at: list[int] | str, after: int
