@@ -147,20 +147,22 @@ def _retrieval(document: Document, manifest: RouteManifest, retrievers: set[str]
 
 
 def _corpora(entries: Iterable[Entry]) -> Iterable[Problem]:
-    """A corpus is called by its folder's name, in citations and where passages of several retrievers are merged."""
+    """A corpus is called by its folder's name, one behind an endpoint by its retriever's, in citations and where
+    passages of several retrievers are merged."""
     first: dict[str, tuple[str, str]] = {}
     for entry in entries:
         manifest = entry.manifest
-        index = getattr(manifest.options, "index", None) if isinstance(manifest, RetrieverManifest) else None
-        if not isinstance(index, str):
+        if not isinstance(manifest, RetrieverManifest):
             continue
-        folder = Path(index).resolve()
-        name, other = first.setdefault(folder.name, (entry.name, str(folder)))
-        if other != str(folder):
+        index = getattr(manifest.options, "index", None)
+        folder = Path(index).resolve() if isinstance(index, str) else None
+        corpus, place = (folder.name, str(folder)) if folder else (entry.name, "an endpoint")
+        name, other = first.setdefault(corpus, (entry.name, place))
+        if other != place:
             yield entry.document.problem(
-                ("index",),
-                f"expected a folder of another name: {folder} and {other} (retriever {name}) are both called "
-                f"'{folder.name}', and their passages could not be told apart; rename one of them",
+                ("index",) if folder else ("name",),
+                f"expected a corpus of another name: {place} and {other} (retriever {name}) are both called "
+                f"'{corpus}', and their passages could not be told apart; rename one of them",
             )
 
 

@@ -36,7 +36,7 @@ from router.policies import open_policy
 from router.protocols import Composer, Estimator, Picky, Policy, Situation
 from router.protocols import Parts as EstimatorParts
 from router.retrieval.choosing import Searchable
-from router.retrievers import Searched, build_lookup, build_retrievers, close_others
+from router.retrievers import FromFiles, Searched, build_lookup, build_retrievers, close_others
 from router.snapshot import Snapshot, direct
 from router.stability import Incumbent
 from router.vectors import VectorCache
@@ -98,6 +98,7 @@ class Assembly:
         default_factory=dict[tuple[str, str, str], tuple[Encoder, Embedding]]
     )
     _fitted: dict[str, _Fitted] = field(default_factory=dict[str, _Fitted])
+    _files: FromFiles = field(default_factory=FromFiles)
 
     async def build(self, registry: Registry) -> Snapshot:
         """The snapshot of a registry. Raises RegistryError naming every expert or route that cannot be built.
@@ -180,6 +181,7 @@ class Assembly:
             if id(item.expert) not in kept:
                 await item.expert.close()
         self._fitted = {name: item for name, item in self._fitted.items() if name in routes}
+        self._files.keep(routes)
 
     async def _route(
         self, registry: Registry, manifest: RouteManifest, cards: Mapping[str, Card], experts: Mapping[str, Expert],
@@ -206,7 +208,7 @@ class Assembly:
             learned=fitted.learned if fitted else Learned(), incumbent=fitted.incumbent if fitted else None,
             abilities=self.artifact.abilities(manifest.name, names) if self.artifact is not None else {},
             composing=self.artifact.composing(manifest.name, names) if self.artifact is not None else NOTHING_FITTED,
-            lookup=await build_lookup(registry, manifest, sources, self._encoder),
+            lookup=await build_lookup(registry, manifest, sources, self._encoder, self._files),
         )  # fmt: skip
 
     async def _estimator(

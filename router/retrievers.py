@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from experts.errors import ConfigError, ConsiliumError, Problem
 from experts.protocols import Encoder, Expert, Retriever
@@ -22,6 +23,7 @@ from router.passages import Lookup
 from router.retrieval.choosing import Searchable, open_choosing
 from router.retrieval.estimating import fit_chooser
 
+T = TypeVar("T")
 TOKENS_A_PASSAGE = 200
 """Expected of a passage before any is seen: a thousand characters are cut to less."""
 
@@ -76,9 +78,38 @@ async def _reranked(found_by: Retriever, manifest: RetrieverManifest, asks: Expe
     return Reranked(found_by, reranker, wanted.candidates, wanted.timeout_s)
 
 
+class FromFiles:
+    """What routes fit on files of their own, kept while neither the file nor what is wanted of it changes."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, str], tuple[tuple[Any, ...], Any]] = {}
+
+    async def get(self, route: str, what: str, file: str | None, wanted: tuple[Any, ...], fit: Callable[[], T]) -> T:
+        """What `fit` makes, in a thread; or made before, of the same file for the same `wanted`."""
+        key = (file, _written(file), *wanted)
+        before = self._held.get((route, what))
+        if before is None or before[0] != key:
+            self._held[route, what] = before = (key, await asyncio.to_thread(fit))
+        return cast(T, before[1])
+
+    def keep(self, routes: Collection[str]) -> None:
+        """Forget what other routes fitted."""
+        self._held = {key: value for key, value in self._held.items() if key[0] in routes}
+
+
+def _written(file: str | None) -> tuple[int, int] | None:
+    """When, and how much; None where nothing is there."""
+    try:
+        found = Path(file).stat() if file else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if found else None
+
+
 async def build_lookup(
-    registry: Registry, manifest: RouteManifest, sources: Mapping[str, Searchable], encoder_of: EncoderOf
-) -> Lookup | None:
+    registry: Registry, manifest: RouteManifest, sources: Mapping[str, Searchable], encoder_of: EncoderOf,
+    files: FromFiles,
+) -> Lookup | None:  # fmt: skip
     """A route's retrieval, its gate and its estimator fitted. Raises ConfigError for outcomes that cannot be read."""
     part = manifest.retrieval
     if part is None:
@@ -87,13 +118,15 @@ async def build_lookup(
     if part.measured is not None or (part.gate == "auto" and part.outcomes is not None):
         encoder, embedding = await encoder_of(registry, manifest.encoder)
     if part.measured is not None and encoder is not None and embedding is not None:
-        chooser = await asyncio.to_thread(
-            fit_chooser, part.estimator.name, part.estimator.options, Path(part.measured), part.retrievers, part.top,
-            encoder, embedding,
-        )  # fmt: skip
+        by: tuple[Any, ...] = (part.estimator.name, part.estimator.options)
+        of: tuple[Any, ...] = (part.retrievers, part.top, encoder, embedding)
+        fit = partial(fit_chooser, *by, Path(part.measured), *of)
+        chooser = await files.get(manifest.name, "chooser", part.measured, (*by, *of), fit)
     outcomes = Path(part.outcomes) if part.outcomes else None
-    tokens = min(part.max_tokens, part.passages * TOKENS_A_PASSAGE)
-    gate = await asyncio.to_thread(fit_gate, part.gate, part.price, tokens, part.confidence, outcomes, encoder)
+    terms = (part.gate, part.price, min(part.max_tokens, part.passages * TOKENS_A_PASSAGE), part.confidence)
+    gate = await files.get(
+        manifest.name, "gate", part.outcomes, (*terms, encoder), partial(fit_gate, *terms, outcomes, encoder)
+    )
     return Lookup(
         tuple(sources[name] for name in part.retrievers), part.passages, part.max_tokens, part.timeout_ms / 1e3, gate,
         part.template or TEMPLATE, embedding if gate.fitted else None,

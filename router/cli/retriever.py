@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,10 +124,10 @@ def fit(
 
     [bold]Examples[/]
 
-      consilium retriever fit judged.jsonl -r registry/ -o ranker.npz
+      consilium retriever fit judged.jsonl -r registry/ -o registry/ranker.npz
       consilium retriever fit judged.jsonl -r registry/ --route support --json
 
-    Then name it: `retrieval: {retrievers: [handbook, tickets], ranker: ./ranker.npz}` in the route.
+    Then name it: `retrieval: {retrievers: \\[handbook, tickets], ranker: ./ranker.npz}` in the route.
     """
     import asyncio
 
@@ -136,7 +137,7 @@ def fit(
     rows = judging.read_judged(judged)
 
     async def searched() -> judging.Fitted:
-        async with _looking(registry, route, json) as (lookup, told):
+        async with _looking(registry, route, ("ranker",), json) as (lookup, told):
             return judging.fit(await judging.search_judged(lookup, rows, told(len(rows))), seed)
 
     fitted = asyncio.run(searched())
@@ -175,10 +176,10 @@ def measure(
 
     [bold]Examples[/]
 
-      consilium retriever measure judged.jsonl -r registry/ -o retrievers.jsonl
+      consilium retriever measure judged.jsonl -r registry/ -o registry/retrievers.jsonl
       consilium retriever measure judged.jsonl -r registry/ --route support --json
 
-    Then name it: `retrieval: {retrievers: [handbook, tickets], measured: ./retrievers.jsonl, top: 1}` in the route.
+    Then name it: `retrieval: {retrievers: \\[handbook, tickets], measured: ./retrievers.jsonl, top: 1}` in the route.
     """
     import asyncio
 
@@ -188,7 +189,7 @@ def measure(
     rows = judging.read_judged(judged)
 
     async def searched() -> list[dict[str, float]]:
-        async with _looking(registry, route, json) as (lookup, told):
+        async with _looking(registry, route, ("ranker", "measured"), json) as (lookup, told):
             return await judging.measure(lookup.sources, rows, told(len(rows)))
 
     found = asyncio.run(searched())
@@ -205,15 +206,24 @@ def measure(
 
 @asynccontextmanager
 async def _looking(
-    registry: Path, route: str, quiet: bool
+    registry: Path, route: str, without: Sequence[str], quiet: bool
 ) -> AsyncIterator[tuple[Lookup, Callable[[int], Callable[[int], None]]]]:
-    """A route's retrieval, and what shows a bar of so many queries. Raises ConfigError for a route that has none."""
+    """A route's retrieval, and what shows a bar of so many queries. Raises ConfigError for a route that has none.
+
+    `without`: files of the routes' retrieval that need not be there, since they are what is to be made.
+    """
     from rich.progress import Progress
 
     from router.cli.output import screen
     from router.local import load_registry, open_router
 
-    async with open_router(load_registry(registry)) as router:
+    manifests = load_registry(registry)
+    routes = {
+        name: one.model_copy(update={"retrieval": one.retrieval.model_copy(update=dict.fromkeys(without))})
+        if one.retrieval is not None else one
+        for name, one in manifests.routes.items()
+    }  # fmt: skip
+    async with open_router(replace(manifests, routes=routes)) as router:
         found = router.snapshot.routes.get(route)
         if found is None or found.lookup is None:
             known = [name for name, one in router.snapshot.routes.items() if one.lookup is not None]

@@ -101,15 +101,16 @@ def _chosen(snapshot: Snapshot, key: Key, wanted: Any) -> tuple[dict[str, Search
 def _choosing(
     snapshot: Snapshot, key: Key, asked: Mapping[str, Any], chosen: Collection[str], *, auto: bool
 ) -> Choosing:  # fmt: skip
-    """Retrievers that are named are all searched. Ranker and estimator are those of a route the caller may use, where
-    one has them; a request that says `mass` wants the choice by pilots."""
+    """Retrievers that are named are all searched. The ranker is that of a route the caller may use, where one has it;
+    so is the estimator, where the route has all retrievers there are, unless the request says a `mass` of belief."""
     lookups = [route.lookup for route in snapshot.routes.values() if route.lookup and key.may_route(route.name)]
     ranker = next((lookup.choosing.ranker for lookup in lookups if lookup.choosing.ranker), None)
     mass = asked.get("mass", MASS if auto else 1.0)
     if not isinstance(mass, int | float) or isinstance(mass, bool) or not 0 < mass <= 1:
         raise BadRequest(f"mass: expected a number above 0, to 1, got {mass!r}", param="mass")
-    choosers = [lookup.choosing.chooser for lookup in lookups if lookup.choosing.chooser]
-    fits = next((one for one in choosers if set(chosen) >= set(one.names)), None)
+    fits = next(
+        (one.choosing.chooser for one in lookups if one.choosing.chooser and set(one.names) == set(chosen)), None
+    )
     return Choosing(float(mass), ranker, fits if auto and "mass" not in asked else None)
 
 

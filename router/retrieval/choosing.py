@@ -91,15 +91,40 @@ class Choice:
 
 
 async def choose(sources: Sequence[Searchable], text: str, choosing: Choosing) -> Choice:
-    """Raises what embedding the query raises."""
-    mass, chooser = choosing.mass, choosing.chooser
+    """The best first, where that is known. Raises what embedding the query raises."""
+    chooser = choosing.chooser
+    known, logs = await _believed(sources, text) if chooser or choosing.mass < 1 else (None, {})
+    chances: list[float] = np.exp(list(logs.values())).tolist()
+    beliefs = dict(zip(logs, chances, strict=True))
     if chooser is not None:
         expected = await chooser.expected(text)
-        away = list(expected)[chooser.top :]
-        return Choice(
-            tuple(source for source in sources if source.retriever.name not in away), {},
-            tuple(source.retriever.name for source in sources if source.retriever.name in away), expected,
-        )  # fmt: skip
+        away = set(list(expected)[chooser.top :])
+        kept = [source for source in sources if source.retriever.name not in away]
+        kept.sort(key=lambda source: -expected.get(source.retriever.name, -1.0))
+        skipped = [source for source in sources if source.retriever.name in away]
+        return _choice(kept, beliefs, skipped, expected)
+    if known is None:
+        return Choice(tuple(sources), {}, ())
+    searched = known.searched(np.array([list(logs.values())]), choosing.mass)[0].tolist()
+    unlikely = {corpus for corpus, inside in zip(logs, searched, strict=True) if not inside}
+    skipped = [source for source in sources if source.pilots is not None and source.retriever.corpus in unlikely]
+    return _choice([source for source in sources if source not in skipped], beliefs, skipped)
+
+
+def _choice(
+    kept: Sequence[Searchable], beliefs: Mapping[str, float], skipped: Sequence[Searchable],
+    expected: Mapping[str, float] | None = None,
+) -> Choice:  # fmt: skip
+    for source in skipped:
+        if isinstance(source.retriever, Piloted):
+            source.retriever.look_again()
+    ordered = dict(sorted(beliefs.items(), key=lambda item: -item[1]))
+    return Choice(tuple(kept), ordered, tuple(source.retriever.name for source in skipped), expected or {})
+
+
+async def _believed(sources: Sequence[Searchable], text: str) -> tuple[Pilots | None, dict[str, float]]:
+    """The pilots of the corpora that can tell, and the log-probability that each holds what is asked; nothing where
+    fewer than two can tell under one encoder."""
     telling: dict[str, tuple[Vectors, Embedding]] = {}
     for source in sources:
         pilots, embedding = source.pilots, source.embedding
@@ -109,23 +134,11 @@ async def choose(sources: Sequence[Searchable], text: str, choosing: Choosing) -
     for corpus, (_, embedding) in telling.items():
         spaces.setdefault(embedding.encoder.fingerprint, []).append(corpus)
     corpora: list[str] = max(spaces.values(), key=len) if spaces else []
-    if len(corpora) < 2 or mass >= 1:
-        return Choice(tuple(sources), {}, ())
+    if len(corpora) < 2:
+        return None, {}
     vector = await telling[corpora[0]][1].embed([text], [1.0])
     known = Pilots(tuple(telling[corpus][0] for corpus in corpora), (1,) * len(corpora))
-    beliefs = known.beliefs(vector[None, :])
-    kept = known.searched(beliefs, mass)[0]
-    away = {corpus for corpus, searched in zip(corpora, kept.tolist(), strict=True) if not searched}
-    chances = np.exp(beliefs[0]).tolist()
-    skipped = [source for source in sources if source.pilots is not None and source.retriever.corpus in away]
-    for source in skipped:
-        if isinstance(source.retriever, Piloted):
-            source.retriever.look_again()
-    return Choice(
-        tuple(source for source in sources if source not in skipped),
-        dict(sorted(zip(corpora, chances, strict=True), key=lambda item: -item[1])),
-        tuple(source.retriever.name for source in skipped),
-    )
+    return known, dict(zip(corpora, known.beliefs(vector[None, :])[0].tolist(), strict=True))
 
 
 def merged(lists: Sequence[Sequence[Passage]], choice: Choice, ranker: Ranker | None) -> list[Passage]:

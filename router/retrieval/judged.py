@@ -83,7 +83,7 @@ def read_judged(file: Path) -> list[Judged]:
             )
         read.append(Judged(query, frozenset(relevant)))  # pyright: ignore[reportUnknownArgumentType]
     if len(read) < FEWEST:
-        raise ConfigError(f"{file}: {len(read)} judged queries; a ranker needs {FEWEST} or more")
+        raise ConfigError(f"{file}: {len(read)} judged queries; {FEWEST} or more are needed to learn from")
     return read
 
 
@@ -119,6 +119,7 @@ async def measure(
 
 def write_measured(file: Path, judged: Sequence[Judged], rows: Sequence[Mapping[str, float]]) -> None:
     """Outcomes, a query a line. Replaced as a whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".tmp")
     with partial.open("w", encoding="utf-8") as out:
         for number, (one, scores) in enumerate(zip(judged, rows, strict=True)):

@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from experts.endpoints import Endpoints
 from experts.errors import ConfigError
 from experts.retrieval.corpus import Document, create_corpus
 from experts.retrieval.encoders import open_encoder
 from experts.retrieval.indexing import add, embedded_by
+from experts.transport import Transport
+from registry.load import load as load_registry
+from router.assembly import Assembly
 from router.cli.app import app
 from router.retrieval.estimating import fit_chooser
 from router.retrieval.ranking import load_ranker
@@ -223,13 +227,74 @@ async def test_a_route_s_estimator_chooses_its_retriever(
     assert body["consilium"]["looked_up"]["searched"] == ["law"]
 
 
-async def test_as_many_retrievers_as_wanted_are_searched(
+async def test_as_many_retrievers_as_wanted_are_searched_and_the_best_one_s_passages_come_first(
     start: Start, corpora: Path, measured: tuple[Path, dict[str, Any]]
 ) -> None:
     served = await start(registry(corpora, f", measured: {measured[0]}, top: 2"))
+    first: list[bool] = []
+    for wanted, queries in ASKED.items():
+        for query in queries:
+            told = await retrieve(served, query=query)
+            assert told["retrievers"] == list(told["expected"])[:2]
+            first.append(told["passages"][0]["id"] == wanted.partition("/")[2])
+    assert sum(first) / len(first) > 0.9
+
+
+async def test_auto_is_not_decided_by_a_route_that_has_fewer_retrievers(
+    start: Start, corpora: Path, measured: tuple[Path, dict[str, Any]]
+) -> None:
+    said = registry(corpora, f", measured: {measured[0]}").replace("[kitchen, sky, law]", "[sky, law]")
+    served = await start(said)
     told = await retrieve(served, query="what colour is the planet mars")
-    assert len(told["retrievers"]) == 2
-    assert "sky" in told["retrievers"]
+    assert not told["expected"]
+    assert told["passages"][0]["id"] == "mars"
+
+
+async def test_what_is_fitted_on_a_file_is_kept_until_the_file_changes(
+    corpora: Path, measured: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    file = tmp_path / "retrievers.jsonl"
+    file.write_bytes(measured[0].read_bytes())
+    said = registry(corpora, f", measured: {file}")
+    place = tmp_path / "registry.yaml"
+    place.write_text(said)
+    transport = Transport()
+    assembly = Assembly(transport, Endpoints(transport))
+    try:
+
+        async def chooser() -> object:
+            lookup = (await assembly.build(load_registry(place))).routes["auto"].lookup
+            assert lookup is not None
+            return lookup.choosing.chooser
+
+        first = await chooser()
+        place.write_text(said.replace("passages: ", "max_tokens: 500, passages: "))
+        assert await chooser() is first
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+        assert await chooser() is not first
+    finally:
+        await assembly.close()
+        await transport.close()
+
+
+def test_files_that_a_command_is_to_write_need_not_be_there(
+    corpora: Path, fitted: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    place = tmp_path / "registry.yaml"
+    out, ranker = tmp_path / "new" / "retrievers.jsonl", tmp_path / "new" / "ranker.npz"
+    place.write_text(registry(corpora, f", measured: {out}, ranker: {ranker}"))
+    judged = str(corpora / "judged.jsonl")
+    made = CliRunner().invoke(app, ["retriever", "measure", judged, "-r", str(place), "-o", str(out), "--json"])
+    assert made.exit_code == 0, made.output
+    made = CliRunner().invoke(app, ["retriever", "fit", judged, "-r", str(place), "-o", str(ranker), "--json"])
+    assert made.exit_code == 0, made.output
+    assert out.exists()
+
+
+def test_the_help_of_commands_shows_yaml_as_it_is_written() -> None:
+    for command in ("fit", "measure"):
+        said = CliRunner().invoke(app, ["retriever", command, "--help"], env={"COLUMNS": "200"}).output
+        assert "{retrievers: [handbook, tickets]" in said
 
 
 async def test_outcomes_of_others_and_estimators_that_are_none_are_named(
