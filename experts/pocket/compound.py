@@ -19,7 +19,7 @@ from experts.pocket.compound_words import BOTH, CLOCK, IT, NOUNS, THEN
 from experts.pocket.questions import Question
 from experts.pocket.skills import calc, geo, text, units
 from experts.pocket.skills.geo import Fact
-from experts.pocket.skills.phrasing import chosen, wrapped
+from experts.pocket.skills.phrasing import Cores, chosen, wrapped
 from experts.pocket.skills.split import Split, drawn, part
 from experts.pocket.skills.text import Spelling
 from experts.pocket.skills.units import Conversion
@@ -31,6 +31,8 @@ NOVEL: frozenset[str] = frozenset(
      "factor>multiply", "length&capital", "add&country", "continent&reverse", "factor&subtract", "currency&factor"}
 )  # fmt: skip
 """Combinations that only the test has; their operations occur in training, in other company."""
+WORN = 0.3
+"""Share of the training phrases in which small words are left out or idle ones put in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,11 @@ class Inner(NamedTuple):
     noun: str
 
 
+def phrase(cores: Cores, split: Split, rng: Random) -> str:
+    """A core; of those of training, `WORN` have words too many or too few."""
+    return chosen(cores, split, rng, worn=WORN)
+
+
 def _country(rng: Random, split: Split, relation: str, *, word: bool) -> Fact:
     """A fact whose country is in the split's share; with `word`, one whose answer is a single word of ASCII letters."""
     while True:
@@ -112,7 +119,7 @@ def _country(rng: Random, split: Split, relation: str, *, word: bool) -> Fact:
 
 
 def _noun(operation: str, split: Split, rng: Random, **fields: object) -> str:
-    return chosen(NOUNS[operation], split, rng).format(**fields)
+    return phrase(NOUNS[operation], split, rng).format(**fields)
 
 
 def fact(rng: Random, split: Split, relation: str, *, word: bool = False) -> Inner:
@@ -147,7 +154,7 @@ def total(rng: Random, split: Split, operation: str, good: Callable[[int], bool]
     while True:
         value = calc.values(rng, split)
         if value.operation == operation and good(int(value.answer)):
-            noun = _mentioned(chosen(NOUNS[operation], split, rng), operation, str(value.a), str(value.b))
+            noun = _mentioned(phrase(NOUNS[operation], split, rng), operation, str(value.a), str(value.b))
             return Inner(operation, _calc_part(value), noun)
 
 
@@ -175,8 +182,8 @@ def _factor(rng: Random, split: Split) -> Inner:
 def put(core: str, noun: str, split: Split, rng: Random) -> str:
     """An outer core about `{x}`, wrapped, with the noun in its place, or with the noun first and `{x}` called it."""
     if rng.random() < 0.35 and not core.startswith(("the ", "{")) and not core.endswith("?"):
-        then = chosen(THEN, split, rng)
-        core = then.replace("{do}", core.replace("{x}", chosen(IT, split, rng)))
+        then = phrase(THEN, split, rng)
+        core = then.replace("{do}", core.replace("{x}", phrase(IT, split, rng)))
     said = wrapped(core, split, rng, varied=True).replace("{x}", noun)
     return said if split == "train" else said[:1].upper() + said[1:]
 
@@ -185,7 +192,7 @@ def _spelled(rng: Random, split: Split, relation: str, operation: str) -> tuple[
     """What geo knows, for text to work on, which reads lower case."""
     inner = fact(rng, split, relation, word=True)
     value = Spelling(operation, inner.part.answer.lower())
-    core = chosen(text.CORES[operation], split, rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+    core = phrase(text.CORES[operation], split, rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
     posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
     last = Part("text", posed, asked, value.answer, value.worked, (1,))
     return put(core, inner.noun, split, rng), value.answer, (inner.part, last)
@@ -207,7 +214,7 @@ def reckoned(rng: Random, split: Split, inner: Inner, operation: str) -> tuple[s
     else:
         other = rng.randint(max(found, 11), max(found, 11) + 150)
     value = calc.Sum(operation, *((found, other) if first else (other, found)))
-    core = chosen(replace(calc.CORES[operation], **{split: tuple(cores), "bank": ""}), split, rng)
+    core = phrase(replace(calc.CORES[operation], **{split: tuple(cores), "bank": ""}), split, rng)
     a, b = ("{x}", str(other)) if first else (str(other), "{x}")
     mark = "{1:number}" if inner.part.skill == "units" else "{1}"
     sign = calc.SIGNS[operation]
@@ -223,13 +230,13 @@ def _timed(rng: Random, split: Split, operation: str) -> tuple[str, str, tuple[P
     value = Conversion("clock", inner.part.answer, "min", "h min")
     posed, asked = (f"Convert {amount} minutes to hours and minutes." for amount in ("{1}", value.amount))
     last = Part("units", posed, asked, value.answer, value.worked, (1,))
-    return put(chosen(CLOCK, split, rng), inner.noun, split, rng), value.answer, (inner.part, last)
+    return put(phrase(CLOCK, split, rng), inner.noun, split, rng), value.answer, (inner.part, last)
 
 
 def beside(rng: Random, split: Split, first: str, second: str) -> tuple[str, str, tuple[Part, ...]]:
     """Two questions at once; the answer is both answers, with a comma between."""
     x, y = _single(rng, split, first), _single(rng, split, second)
-    said = wrapped(chosen(BOTH, split, rng).replace("{x}", "{w}", 1), split, rng, varied=True)
+    said = wrapped(phrase(BOTH, split, rng).replace("{x}", "{w}", 1), split, rng, varied=True)
     said = said.replace("{w}", x.noun).replace("{y}", y.noun)
     said = said if split == "train" else said[:1].upper() + said[1:]
     return said, f"{x.part.answer}, {y.part.answer}", (x.part, y.part)

@@ -24,6 +24,7 @@ from experts.pocket.compound import (
     beside,
     draw,
     fact,
+    phrase,
     put,
     reckoned,
     spelling,
@@ -31,7 +32,6 @@ from experts.pocket.compound import (
 )  # fmt: skip
 from experts.pocket.compound_words import NOUNS
 from experts.pocket.skills import geo, text, units
-from experts.pocket.skills.phrasing import chosen
 from experts.pocket.skills.text import Spelling
 
 SUMS: tuple[str, ...] = ("add", "subtract", "multiply")
@@ -190,12 +190,12 @@ def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:
         case "words":
             inner = spelling(rng, "train", "reverse")
             outer = rng.choice(SPELLINGS)
-            core = chosen(text.CORES[outer], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+            core = phrase(text.CORES[outer], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
             return _chained(rng, inner, core, "text", SPELL[outer].format("{1:lower}"))
         case "world":
             inner = fact(rng, "train", "country")
             outer = rng.choice(("continent", "currency"))
-            core = chosen(NOUNS[outer], "train", rng).replace("{c}", "{x}")
+            core = phrase(NOUNS[outer], "train", rng).replace("{c}", "{x}")
             asked = {"continent": "Which continent is {1} in?", "currency": "What is the currency of {1}?"}[outer]
             return _chained(rng, inner, core, "geo", asked)
         case "sums":
@@ -204,7 +204,7 @@ def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:
         case _:
             inner = total(rng, "train", rng.choice(SUMS))
             unit, target = (units.SPOKEN[name][0] for name in rng.choice(list(units.FACTORS)))
-            core = chosen(NOUNS["factor"], "train", rng).replace("{v}", f"{{x}} {unit}").replace("{t}", target)
+            core = phrase(NOUNS["factor"], "train", rng).replace("{v}", f"{{x}} {unit}").replace("{t}", target)
             return _chained(rng, inner, core, "units", f"Convert {{1}} {unit} to {target}.")
 
 

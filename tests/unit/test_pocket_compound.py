@@ -1,15 +1,18 @@
 """Questions of two skills: deterministic, right by their parts, and held apart."""
 
 import re
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from experts.pocket import questions
 from experts.pocket.compound import NOVEL, compounds, draw
+from experts.pocket.compound_words import NOUNS
 from experts.pocket.lessons import WHOLE, company, invented, lesson, shared
 from experts.pocket.questions import final_answer
 from experts.pocket.skills import geo
+from experts.pocket.skills.phrasing import chosen
 from experts.pocket.vocabulary import CHARACTERS
 
 SPLITS = ("train", "validation", "test")
@@ -57,6 +60,21 @@ def test_operands_that_may_change_places_are_in_the_order_of_the_question() -> N
                 seen += 1
                 assert asked.prompt.index(found[1]) < asked.prompt.index(found[2])
     assert seen > 100
+
+
+def test_worn_phrases_keep_their_fields_and_first_word_and_are_not_held_out() -> None:
+    rng, changed = Random(4), 0
+    for cores in NOUNS.values():
+        plain = replace(cores, train=tuple(core for core in cores.train if "[" not in core))
+        for _ in range(200):
+            said = chosen(plain, "train", rng, worn=1.0)
+            assert said not in cores.validation + cores.test
+            fields = sorted(re.findall(r"{.}", said))
+            known = {(core.split()[0], *sorted(re.findall(r"{.}", core))) for core in plain.train}
+            assert (said.split()[0], *fields) in known
+            changed += said not in plain.train
+            assert chosen(plain, "test", rng, worn=1.0) in cores.test
+    assert changed > 150 * len(NOUNS)
 
 
 def test_a_planner_learns_single_questions_too() -> None:

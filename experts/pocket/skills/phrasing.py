@@ -88,11 +88,13 @@ def _tidy(core: str) -> str:
     return re.sub(r" +", " ", core).replace(" ?", "?").strip()
 
 
-def chosen(cores: Cores, split: Split, rng: Random) -> str:
-    """One core of a split, its choices made; in training never one that is held out."""
+def chosen(cores: Cores, split: Split, rng: Random, *, worn: float = 0.0) -> str:
+    """One core of a split, its choices made; in training never one that is held out, and this share of them `worn`."""
     while True:
         core = rng.choice(cores.of(split))
         spelled = _tidy(_CHOICE.sub(lambda found: rng.choice(found[1].split("|")), core)) if "[" in core else core
+        if split == "train" and worn and rng.random() < worn:
+            spelled = _worn(spelled, rng)
         if split != "train" or (spelled not in cores.validation and spelled not in cores.test):
             return spelled
 
@@ -153,6 +155,25 @@ def idle(rng: Random, most: int) -> str:
     words = [rng.choice(_IDLE) for _ in range(rng.randint(1, most))]
     if rng.random() < 0.3:
         words[rng.randrange(len(words))] = "".join(rng.choice(ascii_lowercase) for _ in range(rng.randint(2, 9)))
+    return " ".join(words)
+
+
+_SAID_EASILY = "a an are does has have is it of that the there this what which you"
+_SMALL: frozenset[str] = frozenset(_SAID_EASILY.split())
+"""Words that a question can do without."""
+
+
+def _worn(core: str, rng: Random) -> str:
+    """One or two small words left out or idle ones put in: whoever learns from it reads the words that matter, and
+    minds none that it never saw. The first word stays: what kind of core it is, it says."""
+    words = core.split()
+    for _ in range(rng.randint(1, 2)):
+        small = [place for place, word in enumerate(words) if place and word in _SMALL]
+        if small and rng.random() < 0.5:
+            place = rng.choice(small)
+            words[place : place + 1] = [idle(rng, 1)] if rng.random() < 0.5 else []
+        elif not words[-1].endswith("?"):
+            words.insert(rng.randint(1, len(words)), idle(rng, 2))
     return " ".join(words)
 
 
