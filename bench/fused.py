@@ -1,8 +1,10 @@
 """The fused pocket model as vLLM serves it: right, fast, and how large? `make bench-fusion`.
 
-    python bench/fused.py [--prompts 500] [--rounds 7] [--json bench/fusion.json] [--only parity|speed]
+    python bench/fused.py [--prompts 500] [--rounds 7] [--json bench/fusion.json] [--only parity|accuracy|speed]
 
 parity: greedy answers to questions of one and of two skills, 32 at a time, against the plain reference (`parity.py`).
+accuracy: greedy answers to held-out questions, 500 of two skills and 40 of each one, from the fused model; and to 100
+of two skills from all five experts over a relay (`span`, `verify`).
 speed: tokens a second at batch 1 and 16 (128 tokens each, none ends early), medians of rounds in which the systems take
 turns, on three vLLM servers: the fused model; the pocket experts as adapters; and `plain`, the pocket base without
 adapters, which is what each of the six members costs when it is served alone (one architecture, one size). The relay's
@@ -55,6 +57,33 @@ def parity(url: str, folder: Path, n: int, dtype: str) -> dict[str, Any]:
     reference = Reference(folder, getattr(torch, dtype))
     told = compared.ask_all(url, "pocket-fused", asked(n), reference.vocabulary, 300, 32)
     return compared.summary([compared.compare(reference, one) for one in told])
+
+
+def accuracy(url: str, two: int = 500, one: int = 40) -> dict[str, Any]:
+    """The share of right answers of the fused model, in the shape of `bench/fusion.py`."""
+    from experts.fusion.parity import post
+    from experts.pocket import compound, questions
+    from experts.pocket.questions import SKILLS, final_answer, right
+
+    both = compound.compounds("test", two)
+    ones = [asked for skill in SKILLS for asked in questions.questions(skill, "test", one)]
+
+    def said(prompt: str) -> str:
+        body = {"model": "pocket-fused", "messages": [{"role": "user", "content": prompt}], "temperature": 0,
+                "max_tokens": 400}  # fmt: skip
+        return str(post(url, "/chat/completions", body)["choices"][0]["message"]["content"])
+
+    with ThreadPoolExecutor(32) as pool:
+        texts = list(pool.map(said, [asked.prompt for asked in (*both, *ones)]))
+    hits = [final_answer(text) == asked.answer for asked, text in zip(both, texts, strict=False)]
+    kinds = {
+        kind: sum(hit for asked, hit in zip(both, hits, strict=True) if asked.novel == novel)
+        / sum(asked.novel == novel for asked in both)
+        for kind, novel in (("known combinations", False), ("novel combinations", True))
+    }
+    single = [right(asked, text) for asked, text in zip(ones, texts[two:], strict=True)]
+    return {"questions": two, "accuracy": {"fusionroute": sum(hits) / two}, "kinds": kinds,
+            "single_skill": {"fusionroute": sum(single) / len(single)}}  # fmt: skip
 
 
 def rate(url: str, model: str, batch: int, turn: int) -> float:
@@ -146,16 +175,20 @@ async def measured(only: str | None, prompts: int, rounds: int, dtype: str) -> d
     from router.cli.placing import fused_checkpoint
 
     found: dict[str, Any] = {}
-    names = ["fused"] if only == "parity" else ["fused", "plain", "pocket"]
+    names = {"parity": ["fused"], "accuracy": ["fused", "pocket"]}.get(only or "", ["fused", "plain", "pocket"])
     async with AsyncExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = fused_checkpoint(logs)
         urls = await served(stack, logs, folder, names, dtype)
-        if only != "speed":
+        if only in (None, "parity"):
             key = "parity" if dtype == "float32" else f"parity_{dtype}"
             found[key] = await asyncio.to_thread(parity, urls["fused"], folder, prompts, dtype)
             print(json.dumps(found), flush=True)
-        if only != "parity":
+        if only in (None, "accuracy"):
+            found |= await asyncio.to_thread(accuracy, urls["fused"])
+            found["accuracy"] |= await relay.right(urls["pocket"], 100)
+            print(json.dumps(found), flush=True)
+        if only in (None, "speed"):
             systems = {"fused": (urls["fused"], "pocket-fused"), "plain": (urls["plain"], "plain")}
             systems |= {skill: (urls["pocket"], f"pocket-{skill}") for skill in SKILLS}
             rates = await asyncio.to_thread(speeds, systems, rounds)
@@ -197,7 +230,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--prompts", type=int, default=500, help="answers that are compared (default: %(default)s)")
     words.add_argument("--rounds", type=int, default=7, help="rounds of each speed (default: %(default)s)")
-    words.add_argument("--only", choices=("parity", "speed"), help="measure only this")
+    words.add_argument("--only", choices=("parity", "accuracy", "speed"), help="measure only this")
     words.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the fused model")
     words.add_argument("--json", type=Path, default=ROOT / "bench/fusion.json", help="file whose keys are written")
     chosen = words.parse_args()

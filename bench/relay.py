@@ -34,6 +34,7 @@ SYSTEMS = {
     "verify": f"{{name: relay, mode: verify, {WEIGHTS}}}", "token": f"{{name: relay, mode: token, {WEIGHTS}}}",
 }  # fmt: skip
 COUNTRIES = ("Peru", "Kenya", "Japan", "Norway", "Chile", "Mongolia", "Hungary", "Ghana", "Spain", "Vietnam")
+JOINT = ("span", "verify")
 BARS = {("span_cold", "single"): 0.95, ("verify", "token"): 2.0}
 
 
@@ -76,6 +77,45 @@ async def measured(url: str, rounds: int) -> dict[str, Any]:
     equal = [answers["verify", country] == answers["token", country] for country in COUNTRIES[:rounds]]
     return {**found, "single": members["geo"], "members": {name: {"1": rate} for name, rate in members.items()},
             "verify_equals_token": f"{sum(equal)}/{len(equal)}", "hand_overs_cold": handed}  # fmt: skip
+
+
+async def right(url: str, n: int) -> dict[str, float]:
+    """Of n held-out questions of two skills, the share that all five experts answer right over a relay, by mode."""
+    import orjson
+
+    from experts.pocket.compound import compounds
+    from experts.pocket.questions import SKILLS, final_answer
+    from experts.protocols import silent
+    from experts.wire import parse
+    from router.cli.placing import pocket_folder
+    from router.local import load_registry, open_router
+    from router.run import Run
+    from router.telemetry import Log, Telemetry
+
+    names = [f"pocket-{skill}" for skill in SKILLS]
+    texts = [EXPERT.format(name=name, url=url).replace("model: pocket-", "model: ") for name in names]
+    texts += [f"kind: route\nname: {mode}\nexperts: [{', '.join(names)}]\npolicy: balanced\n"
+              f"composer: {{name: relay, mode: {mode}, k: {len(names)}}}\n" for mode in JOINT]  # fmt: skip
+    asked = compounds("test", n)
+    gate = asyncio.Semaphore(8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "registry.yaml"
+        path.write_text("---\n".join(texts))
+        async with open_router(
+            load_registry(path), outcomes=pocket_folder() / "outcomes.jsonl.gz", telemetry=Telemetry(Log(level="error"))
+        ) as router:
+
+            async def hit(mode: str, prompt: str, answer: str) -> bool:
+                body = {"model": mode, "messages": [{"role": "user", "content": prompt}], "temperature": 0,
+                        "max_tokens": 320}  # fmt: skip
+                async with gate:
+                    said = await router.answer(parse("chat", orjson.dumps(body), "q"), silent, Run("q"))
+                return final_answer(said.text) == answer
+
+            return {
+                mode: sum(await asyncio.gather(*(hit(mode, one.prompt, one.answer) for one in asked))) / n
+                for mode in JOINT
+            }
 
 
 async def with_server(url: str | None, rounds: int) -> dict[str, Any]:

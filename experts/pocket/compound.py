@@ -235,14 +235,19 @@ def _timed(rng: Random, split: Split, operation: str) -> tuple[str, str, tuple[P
 
 def beside(rng: Random, split: Split, first: str, second: str) -> tuple[str, str, tuple[Part, ...]]:
     """Two questions at once; the answer is both answers, with a comma between."""
-    x, y = _single(rng, split, first), _single(rng, split, second)
+    return joined(rng, split, single(rng, split, first), single(rng, split, second))
+
+
+def joined(rng: Random, split: Split, x: Inner, y: Inner) -> tuple[str, str, tuple[Part, ...]]:
+    """One question that asks for both."""
     said = wrapped(phrase(BOTH, split, rng).replace("{x}", "{w}", 1), split, rng, varied=True)
     said = said.replace("{w}", x.noun).replace("{y}", y.noun)
     said = said if split == "train" else said[:1].upper() + said[1:]
     return said, f"{x.part.answer}, {y.part.answer}", (x.part, y.part)
 
 
-def _single(rng: Random, split: Split, operation: str) -> Inner:
+def single(rng: Random, split: Split, operation: str) -> Inner:
+    """A part that stands by itself."""
     if operation in FACTS:
         return fact(rng, split, operation)
     if operation in ("reverse", "length"):

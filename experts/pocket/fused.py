@@ -3,6 +3,7 @@
 python -m experts.pocket.fused data --out build/fused        writes build/fused/train.jsonl and says how to train
 python -m experts.pocket.fused pairs --router DIR --out …    preferences for stage 2, of what the router gets wrong
 python -m experts.pocket.fused measure --router DIR          accuracy on held-out questions, as JSON
+python -m experts.pocket.fused outcomes                      what a router of queries learns of it: outcomes.jsonl.gz
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -11,6 +12,7 @@ python -m experts.pocket.fused measure --router DIR          accuracy on held-ou
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ from typing import Any
 
 from experts.pocket import compound, questions
 from experts.pocket.lessons import shared
+from experts.pocket.measure import HERE, write_rows
 from experts.pocket.questions import SKILLS, final_answer, right
+from experts.pocket.skills.split import Split
 from experts.pocket.train import WEIGHTS
 from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
 
@@ -41,10 +45,11 @@ def lessons(n: int, seed: int = 1) -> list[dict[str, Any]]:
             speakers = [(0, len(one.worked), one.skill)]
             rows.append({"prompt": one.prompt, "completion": one.worked, "speakers": speakers})
         else:
-            both, facts = shared(rng)
+            both, given = shared(rng)
+            speakers = [span for span in both.speakers if span[2] in SKILLS]
             rows.append(
-                {"prompt": both.prompt, "completion": both.worked, "speakers": both.speakers}
-                | ({"given": facts} if facts else {})
+                {"prompt": both.prompt, "completion": both.worked, "speakers": speakers}
+                | ({"given": given} if given else {})
             )
     return rows
 
@@ -133,6 +138,36 @@ def pairs(members: Members, n: int, seed: int) -> list[dict[str, Any]]:
             for row, text in zip(rows, texts, strict=True) if text != row["completion"]]  # fmt: skip
 
 
+def outcomes(members: Members, file: Path) -> None:
+    """Adds to the outcomes of `experts.pocket.measure`: the fused model on some of the questions of one skill that the
+    experts were asked, and all six on questions of two skills, of training and validation wordings."""
+    splits: tuple[tuple[Split, int, int], ...] = (("train", 30, 120), ("validation", 10, 40))
+    ones = [one for skill in SKILLS for split, n, _ in splits for one in questions.questions(skill, split, n, SEED)]
+    both = [one for split, _, n in splits for one in compound.compounds(split, n, SEED)]
+    said = members.answers([one.prompt for one in (*ones, *both)], "fusionroute")
+    texts = {f"pocket-{skill}": members.answers([one.prompt for one in both], skill) for skill in SKILLS}
+    texts["pocket-fused"] = said[len(ones) :]
+    with gzip.open(file, "rt") as lines:
+        rows = {row["id"]: row for row in map(json.loads, lines) if row["task"] != "two skills"}
+    for row in rows.values():
+        row["scores"].pop("pocket-fused", None)
+        row["tokens"].pop("pocket-fused", None)
+    for one, text in zip(ones, said, strict=False):
+        rows[one.id]["scores"]["pocket-fused"] = float(right(one, text))
+        rows[one.id]["tokens"]["pocket-fused"] = len(text) + 1
+    for place, one in enumerate(both):
+        rows[one.id] = {
+            "id": one.id, "task": "two skills", "split": one.split, "prompt": one.prompt,
+            "scores": {name: float(final_answer(found[place]) == one.answer) for name, found in texts.items()},
+            "tokens": {name: len(found[place]) + 1 for name, found in texts.items()},
+            "reference": one.answer,
+        }  # fmt: skip
+    write_rows(file, rows.values())
+    models = file.with_name("models.json")
+    known: dict[str, Any] = json.loads(models.read_text()) | {"pocket-fused": {"params_b": 0.008}}
+    models.write_text(json.dumps(known, indent=1) + "\n")
+
+
 def train(chosen: argparse.Namespace) -> None:
     """One run of the trainer; the router in float16, with its head, goes to `OUT/NAME/`."""
     from rich.console import Console
@@ -164,10 +199,10 @@ def halved(file: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one of the three commands."""
+    """Run one of the commands."""
     words = argparse.ArgumentParser(prog="python -m experts.pocket.fused", description=__doc__,
                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    words.add_argument("what", choices=("data", "train", "pairs", "measure"))
+    words.add_argument("what", choices=("data", "train", "pairs", "measure", "outcomes"))
     words.add_argument("--out", type=Path, default=Path("build/fused"), help="folder of what is written")
     words.add_argument("--router", type=Path, default=WEIGHTS / "fused", help="a trained router")
     words.add_argument("--weights", type=Path, default=WEIGHTS, help="the experts")
@@ -195,6 +230,9 @@ def main(arguments: list[str] | None = None) -> None:
     members = Members.open(chosen.router, chosen.weights, chosen.device)
     if chosen.what == "pairs":
         write(chosen.out / "pairs.jsonl", pairs(members, chosen.n or 4_000, seed=2))
+        return
+    if chosen.what == "outcomes":
+        outcomes(members, HERE / "outcomes.jsonl.gz")
         return
     found = measure(members, chosen.systems, chosen.n or 500, chosen.single)
     chosen.out.mkdir(parents=True, exist_ok=True)

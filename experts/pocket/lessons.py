@@ -14,6 +14,7 @@ from random import Random
 
 from experts.pocket import questions
 from experts.pocket.compound import (
+    FACTS,
     NOVEL,
     SKILLS_OF,
     SPELL,
@@ -24,9 +25,11 @@ from experts.pocket.compound import (
     beside,
     draw,
     fact,
+    joined,
     phrase,
     put,
     reckoned,
+    single,
     spelling,
     total,
 )  # fmt: skip
@@ -36,6 +39,8 @@ from experts.pocket.skills.text import Spelling
 
 SUMS: tuple[str, ...] = ("add", "subtract", "multiply")
 
+MADE_UP = "made up"
+"""The skill of a part that nobody has."""
 WHOLE = "1: {query}"
 """The plan of a question of one skill."""
 
@@ -49,7 +54,10 @@ def lesson(rng: Random) -> tuple[str, str]:
     lot = rng.random()
     if lot < 0.2:
         return questions.draw(rng.choice(questions.SKILLS), "train", rng).prompt, WHOLE
-    if lot < 0.45:
+    if lot < 0.4:
+        asked = unheard(rng)
+        return asked.prompt, asked.plan
+    if lot < 0.55:
         prompt, posed = _further(rng)
     else:
         asked = draw("train", rng)
@@ -99,6 +107,74 @@ def invented(rng: Random) -> tuple[Compound, tuple[int, int]]:
     return made, (start, start + len(answer))
 
 
+def unheard(rng: Random) -> Compound:
+    """A question one of whose operations is made up: something's `vorn`, or to `blick` a word.
+
+    What is known of one part then says nothing of the other, so that each is read by itself, in combinations that are
+    new as well. The worked answer to the made-up part is as made up as the part.
+    """
+    lot, numeric = rng.random(), rng.random() < 0.5
+    if lot < 0.25:
+        return _done_to_it(rng)
+    inner = _number_of(rng) if numeric else _of_a_name(rng)
+    if lot < 0.5:
+        other = single(rng, "train", rng.choice(list(SKILLS_OF)))
+        said, answer, parts = joined(rng, "train", *((inner, other) if rng.random() < 0.5 else (other, inner)))
+        return Compound("", f"made up&{other.operation}", said, answer, parts, "train")
+    if numeric:
+        operation = rng.choice(SUMS)
+        said, answer, parts = reckoned(rng, "train", inner, operation)
+    else:
+        operation = rng.choice(SPELLINGS)
+        value = Spelling(operation, inner.part.answer.lower())
+        core = phrase(text.CORES[operation], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+        posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
+        said, answer = put(core, inner.noun, "train", rng), value.answer
+        parts = (inner.part, Part("text", posed, asked, answer, value.worked, (1,)))
+    return Compound("", f"made up>{operation}", said, answer, parts, "train")
+
+
+def _of_a_name(rng: Random) -> Inner:
+    what, name, answer = _any_word(rng), _any_name(rng), _any_word(rng).capitalize()
+    noun = rng.choice(
+        (f"the {what} of {name}", f"{name}'s {what}", f"the {what} that {name} has", f"the {what} which {name} has",
+         f"the name of the {what} of {name}", f"the {what} {rng.choice(('in', 'for', 'around'))} {name}")
+    )  # fmt: skip
+    asked = f"What is the {what} of {name}?"
+    return Inner(MADE_UP, Part(MADE_UP, asked, asked, answer, f"{name}, {what}\nAnswer: {answer}"), noun)
+
+
+def _number_of(rng: Random) -> Inner:
+    what, name, answer = _any_word(rng), rng.choice((_any_name, _any_word))(rng), str(rng.randint(2, 99))
+    noun = rng.choice(
+        (f"the number of {what} in {name}", f"the {what} count of {name}", f"how many {what} {name} has",
+         f"the {what} that {name} has", f"the number of {what} {name} has", f"{name} counted in {what}")
+    )  # fmt: skip
+    asked = f"How many {what} does {name} have?"
+    return Inner(MADE_UP, Part(MADE_UP, asked, asked, answer, f"{what} {name}\nAnswer: {answer}"), noun)
+
+
+def _done_to_it(rng: Random) -> Compound:
+    """A known part, and a made-up thing that is to be done to what it finds."""
+    match rng.choice(("fact", "spelling", "total")):
+        case "fact":
+            inner = fact(rng, "train", rng.choice(FACTS), word=True)
+        case "spelling":
+            inner = spelling(rng, "train", rng.choice(("reverse", "length")))
+        case _:
+            inner = total(rng, "train", rng.choice(SUMS))
+    verb = _any_word(rng)
+    found = inner.part.answer.lower()
+    core = rng.choice(
+        (f"{verb} {{x}}", f"{verb} the word {{x}}", f"give me {{x}} after you {verb} it", f"{verb} {{x}} now")
+    )
+    posed, asked = (f"{verb.capitalize()} {word}." for word in ("{1:lower}", found))
+    answer = _any_word(rng)
+    last = Part(MADE_UP, posed, asked, answer, f"{verb} {found}\nAnswer: {answer}", (1,))
+    said = put(core, inner.noun, "train", rng)
+    return Compound("", f"{inner.operation}>made up", said, answer, (inner.part, last), "train")
+
+
 def _respelled(part: Part, operation: str, word: str) -> Part:
     """A part of the skill text, about another word."""
     value = Spelling(operation, word)
@@ -109,12 +185,16 @@ def _respelled(part: Part, operation: str, word: str) -> Part:
 def shared(rng: Random) -> tuple[Compound, list[tuple[int, int]]]:
     """A training question of two skills whose answer several write, and the spans of it that nobody could know.
 
-    Many names, facts and words are made up: who poses a part anew has to copy what stands there, known or not.
+    Many names, facts, words and operations are made up: who poses a part anew has to copy what stands there, known or
+    not.
     """
     lot = rng.random()
-    if lot < 0.2:
+    if lot < 0.15:
         return _beside(rng) if rng.random() < 0.6 else _summed(rng), []
-    if lot < 0.55:
+    if lot < 0.4:
+        asked = unheard(rng)
+        return asked, [asked.speakers[place][:2] for place, part in enumerate(asked.parts) if part.skill == MADE_UP]
+    if lot < 0.65:
         asked, fact = invented(rng)
         return asked, [fact]
     asked = draw("train", rng)

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -214,9 +214,10 @@ def _write_results(
 
 
 def _write_outcomes(folder: Path, learned: list[Question], outcomes: dict[str, list[tuple[float, int]]]) -> None:
-    with (folder / "outcomes.jsonl.gz").open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-        for index, question in enumerate(learned):
-            row = {
+    write_rows(
+        folder / "outcomes.jsonl.gz",
+        [
+            {
                 "id": question.id,
                 "task": question.skill,
                 "split": question.split,
@@ -225,9 +226,18 @@ def _write_outcomes(folder: Path, learned: list[Question], outcomes: dict[str, l
                 "tokens": {name: graded[index][1] for name, graded in outcomes.items()},
                 "reference": question.answer,
             }
-            packed.write(json.dumps(row).encode() + b"\n")
+            for index, question in enumerate(learned)
+        ],
+    )
     models = {name: {"params_b": 0.002} for name in outcomes}
     (folder / "models.json").write_text(json.dumps(models, indent=1) + "\n")
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Outcomes, a line each; the same rows make the same file."""
+    with path.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+        for row in rows:
+            packed.write(json.dumps(row).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from experts.pocket import questions
 from experts.pocket.compound import NOVEL, compounds, draw
 from experts.pocket.compound_words import NOUNS
-from experts.pocket.lessons import WHOLE, company, invented, lesson, shared
+from experts.pocket.lessons import MADE_UP, WHOLE, company, invented, lesson, shared, unheard
 from experts.pocket.questions import final_answer
 from experts.pocket.skills import geo
 from experts.pocket.skills.phrasing import chosen
@@ -75,6 +75,23 @@ def test_worn_phrases_keep_their_fields_and_first_word_and_are_not_held_out() ->
             changed += said not in plain.train
             assert chosen(plain, "test", rng, worn=1.0) in cores.test
     assert changed > 150 * len(NOUNS)
+
+
+def test_a_question_with_an_operation_that_is_made_up_has_a_plan_for_it() -> None:
+    rng = Random(6)
+    operations: set[str] = set()
+    for _ in range(400):
+        asked = unheard(rng)
+        first, second = asked.parts
+        assert [first.skill, second.skill].count(MADE_UP) == 1
+        assert all(final_answer(part.worked) == part.answer for part in asked.parts)
+        assert asked.answer == (second.answer if second.after else f"{first.answer}, {second.answer}")
+        assert set(asked.prompt + asked.worked + asked.plan) <= set(CHARACTERS)
+        (made_up,) = (part for part in asked.parts if part.skill == MADE_UP)
+        operations |= {part.posed.split()[0] for part in asked.parts if part is not made_up and part.after}
+        if not made_up.after:
+            assert made_up.posed.split()[2 if made_up.posed.startswith("How") else 3] in asked.prompt
+    assert operations >= {"What", "Reverse", "Sort", "How", "Write"}
 
 
 def test_a_planner_learns_single_questions_too() -> None:

@@ -301,5 +301,5 @@ def test_two_corpora_cannot_have_one_name(tmp_path: Path) -> None:
     assert "(retriever d)" in problem.message
     remote = "---\nkind: retriever\nname: docs\nprovider: remote\nurl: http://h/v1/retrieve\n"
     file.write_text(EXPERT.format(name="a") + retriever.format("d", "dense", "one/docs") + remote)
-    with pytest.raises(RegistryError, match="an endpoint and .*one/docs .retriever d. are both called 'docs'"):
+    with pytest.raises(RegistryError, match=r"an endpoint and .*one/docs .retriever d. are both called 'docs'"):
         load(file, environ={})
