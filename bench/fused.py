@@ -217,7 +217,8 @@ def bars(known: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
             seconds = sum(1 / member[batch] for member in rates["members"].values())
             rows.append((f"batch {batch}: fused, of its members as they are served", rates["fused"][batch] * seconds,
                          1.0, False))  # fmt: skip
-        rows += [("fused / token relay", rates["fused"]["1"] / rates["token"], 4.0, False),
+        rows += [("fused / token relay of the same five experts", rates["fused"]["1"] / rates["token_all"], 4.0, False),
+                 ("fused / token relay of two of them", rates["fused"]["1"] / rates["token"], 4.0, False),
                  ("verify / token relay", rates["verify"] / rates["token"], 2.0, False),
                  ("span without hand-overs / single", rates["span_cold"] / rates["single"], 0.95, False)]  # fmt: skip
     if held := known.get("memory"):

@@ -5,8 +5,9 @@
 Against a vLLM with the pocket experts, which it starts unless `--url` names one that runs. Two of them, geo and text,
 on questions of geography; tokens a second of answers at batch 1, medians, all in one run, the systems in turn. `verify`
 and `token` have the weights 9 to 1, as a router gives them that knows who knows: with equal weights two experts of
-different skills agree on little, and drafts are short. `span_cold` has a threshold of 0, so that nobody is ever
-doubted. Only the key `tokens_per_s` of the JSON file is written; its other keys stay as they are.
+different skills agree on little, and drafts are short. `span_cold` has a threshold of 0, so nobody is ever doubted.
+`token_all` is `token` with all five experts, as many as the fused model has. Only the key `tokens_per_s` of the JSON
+file is written; its other keys stay as they are.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 EXPERT = "kind: expert\nname: {name}\nprovider: vllm\nmodel: pocket-{name}\nendpoints: [{url}]\ndescription: {name}\n"
-ROUTE = "kind: route\nname: {name}\nexperts: [geo, text]\nestimator: prior\ndefault: geo\ncomposer: {composer}\n"
+ROUTE = "kind: route\nname: {name}\nexperts: [{experts}]\nestimator: prior\ndefault: geo\ncomposer: {composer}\n"
 WEIGHTS = "weights: {geo: 9, text: 1}"
 SYSTEMS = {
     "single": "{name: single}", "span": "{name: relay, mode: span}", "span_cold": "{name: relay, threshold: 0}",
     "verify": f"{{name: relay, mode: verify, {WEIGHTS}}}", "token": f"{{name: relay, mode: token, {WEIGHTS}}}",
+    "token_all": "{name: relay, mode: token, k: 5, weights: {geo: 36, text: 1, calc: 1, units: 1, sql: 1}}",
 }  # fmt: skip
+PAIR = ("geo", "text")
 COUNTRIES = ("Peru", "Kenya", "Japan", "Norway", "Chile", "Mongolia", "Hungary", "Ghana", "Spain", "Vietnam")
 JOINT = ("span", "verify")
 BARS = {("span_cold", "single"): 0.95, ("verify", "token"): 2.0}
@@ -41,14 +44,18 @@ BARS = {("span_cold", "single"): 0.95, ("verify", "token"): 2.0}
 async def measured(url: str, rounds: int) -> dict[str, Any]:
     import orjson
 
+    from experts.pocket.questions import SKILLS
     from experts.protocols import silent
     from experts.wire import parse
     from router.local import load_registry, open_router
     from router.run import Run
     from router.telemetry import Log, Telemetry
 
-    texts = [EXPERT.format(name=name, url=url) for name in ("geo", "text")]
-    texts += [ROUTE.format(name=f"r-{name}", composer=composer) for name, composer in SYSTEMS.items()]
+    texts = [EXPERT.format(name=name, url=url) for name in SKILLS]
+    texts += [
+        ROUTE.format(name=f"r-{name}", composer=composer, experts=", ".join(SKILLS if name == "token_all" else PAIR))
+        for name, composer in SYSTEMS.items()
+    ]
     rates: dict[str, list[float]] = {name: [] for name in (*SYSTEMS, "text")}
     answers: dict[tuple[str, str], str] = {}
     handed = 0
