@@ -119,6 +119,23 @@ async def test_parts_answers_questions_of_two_skills_that_one_expert_cannot(
     assert await share("auto", compounds("validation", 10)) <= 0.3
 
 
+async def test_mixed_sends_questions_of_two_skills_to_the_fused_model(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = await asyncio.to_thread(read_outcomes, POCKET / "outcomes.jsonl.gz")
+    served = await pocket_gateway(start, monkeypatch, outcomes=outcomes)
+
+    async def chosen(prompt: str) -> str:
+        body = {"model": "mixed", "messages": [{"role": "user", "content": prompt}]}
+        reply = await served.post(f"{served.url}/v1/route", json=body)
+        return (await reply.json())["plan"]["seats"][0]["expert"]
+
+    two = [await chosen(one.prompt) for one in compounds("test", 20, seed=4)]
+    assert two.count("pocket-fused") >= 15
+    one = [await chosen(question.prompt) == f"pocket-{question.skill}" for question in held_out(4, seed=4)]
+    assert sum(one) / len(one) >= 0.7
+
+
 async def figures(client: aiohttp.ClientSession, url: str) -> dict[str, float]:
     """vLLM's own counts: requests running now, and tokens generated so far."""
     async with client.get(url.removesuffix("/v1") + "/metrics") as reply:
