@@ -90,6 +90,7 @@ async def right(url: str, n: int) -> dict[str, float]:
     """Of n held-out questions of two skills, the share that all five experts answer right over a relay, by mode."""
     import orjson
 
+    from experts.errors import ConsiliumError
     from experts.pocket.compound import compounds
     from experts.pocket.questions import SKILLS, final_answer
     from experts.protocols import silent
@@ -116,7 +117,10 @@ async def right(url: str, n: int) -> dict[str, float]:
                 body = {"model": mode, "messages": [{"role": "user", "content": prompt}], "temperature": 0,
                         "max_tokens": 320}  # fmt: skip
                 async with gate:
-                    said = await router.answer(parse("chat", orjson.dumps(body), "q"), silent, Run("q"))
+                    try:
+                        said = await router.answer(parse("chat", orjson.dumps(body), "q"), silent, Run("q"))
+                    except ConsiliumError:
+                        return False
                 return final_answer(said.text) == answer
 
             return {
