@@ -63,6 +63,7 @@ def accuracy(url: str, two: int = 500, one: int = 40) -> dict[str, Any]:
     """The share of right answers of the fused model, in the shape of `bench/fusion.py`."""
     from experts.fusion.parity import post
     from experts.pocket import compound, questions
+    from experts.pocket.fused import kinds
     from experts.pocket.questions import SKILLS, final_answer, right
 
     both = compound.compounds("test", two)
@@ -75,14 +76,9 @@ def accuracy(url: str, two: int = 500, one: int = 40) -> dict[str, Any]:
 
     with ThreadPoolExecutor(32) as pool:
         texts = list(pool.map(said, [asked.prompt for asked in (*both, *ones)]))
-    hits = [final_answer(text) == asked.answer for asked, text in zip(both, texts, strict=False)]
-    kinds = {
-        kind: sum(hit for asked, hit in zip(both, hits, strict=True) if asked.novel == novel)
-        / sum(asked.novel == novel for asked in both)
-        for kind, novel in (("known combinations", False), ("novel combinations", True))
-    }
+    hits = [final_answer(text) == asked.answer for asked, text in zip(both, texts[:two], strict=True)]
     single = [right(asked, text) for asked, text in zip(ones, texts[two:], strict=True)]
-    return {"questions": two, "accuracy": {"fusionroute": sum(hits) / two}, "kinds": kinds,
+    return {"questions": two, "accuracy": {"fusionroute": sum(hits) / two}, "kinds": kinds(both, hits),
             "single_skill": {"fusionroute": sum(single) / len(single)}}  # fmt: skip
 
 

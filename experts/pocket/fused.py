@@ -113,11 +113,7 @@ def measure(members: Members, modes: Sequence[str], n: int, single: int) -> dict
         texts = members.answers([one.prompt for one in asked], mode)
         hits[mode] = [final_answer(text) == one.answer for one, text in zip(asked, texts, strict=True)]
         accuracy[mode] = sum(hits[mode]) / n
-        by_kind[mode] = {
-            kind: sum(hit for one, hit in zip(asked, hits[mode], strict=True) if one.novel == novel)
-            / max(1, sum(one.novel == novel for one in asked))
-            for kind, novel in (("known combinations", False), ("novel combinations", True))
-        }
+        by_kind[mode] = kinds(asked, hits[mode])
         wrong[mode] = [{"prompt": one.prompt, "combination": one.combination, "answer": one.answer, "text": text}
                        for one, text, hit in zip(asked, texts, hits[mode], strict=True) if not hit][:40]  # fmt: skip
         if ones:
@@ -128,6 +124,15 @@ def measure(members: Members, modes: Sequence[str], n: int, single: int) -> dict
     if all(skill in hits for skill in SKILLS):
         accuracy["query-routing"] = sum(any(found) for found in zip(*(hits[s] for s in SKILLS), strict=True)) / n
     return {"questions": n, "accuracy": accuracy, "single_skill": single_skill, "kinds": by_kind, "wrong": wrong}
+
+
+def kinds(asked: Sequence[compound.Compound], hits: Sequence[bool]) -> dict[str, float]:
+    """The share of right answers, of combinations that training has and of those that it has not."""
+    return {
+        kind: sum(hit for one, hit in zip(asked, hits, strict=True) if one.novel == novel)
+        / max(1, sum(one.novel == novel for one in asked))
+        for kind, novel in (("known combinations", False), ("novel combinations", True))
+    }
 
 
 def pairs(members: Members, n: int, seed: int) -> list[dict[str, Any]]:
