@@ -203,7 +203,8 @@ class Seats:
         return telling
 
     async def _tell(self, expert: str, spoken: Sequence[Spoken]) -> None:
-        members = self.cards[expert].members
+        # After the last expert comes the fused model itself: its router, speaking alone.
+        members = (*self.cards[expert].members, expert)
         for said in spoken:
             who = members[said.member] if said.member < len(members) else f"{expert} {said.member + 1}"
             await self.spoke(who, said.text, said.tokens, said.changed, said.shift)

@@ -3,7 +3,7 @@
 The folder is what transformers writes for any model: `config.json` (`FusionConfig`: every member with its own
 configuration), safetensors, the router's tokenizer. A tensor's name begins with its member's place: `router`,
 `expert_a`, `expert_b`, …; vLLM finds a layer's number by the only integer in its name, so no place holds one. The
-routing head is `head.weight` (experts, width) and `head.bias` (experts,).
+routing head is `head.weight` (rows, width) and `head.bias` (rows,): a row for each expert, and maybe one for nobody.
 
 Source of the decoding rule: FusionRoute, arXiv 2601.05106.
 """
@@ -26,8 +26,9 @@ from safetensors import safe_open
 
 from experts.errors import ConfigError
 from experts.fusion import adapters, tokens
-from experts.fusion.config import ROUTER, FusionConfig, Member, composite, place
-from experts.fusion.members import HEAD, stored_head
+from experts.fusion.config import FusionConfig, Member, composite, place
+from experts.fusion.members import HEAD, fits, stored_head
+from experts.fusion.naming import ROUTER
 
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "vocab.json",
            "merges.txt", "added_tokens.json", "chat_template.jinja", "generation_config.json")  # fmt: skip
@@ -73,7 +74,8 @@ def build(
         brought = dict(_tensors(found, member))
         counts[member.name] = sum(tensor.numel() for tensor in brought.values())
         tensors |= {f"{place(index)}.{key}": tensor for key, tensor in brought.items()}
-    config = composite(members, vocabulary, tokens.fingerprint(_home(opened[ROUTER])))
+    nobody = len(head["bias"]) > len(experts)
+    config = composite(members, vocabulary, tokens.fingerprint(_home(opened[ROUTER])), nobody=nobody)
     _write(out, config, tensors, _home(opened[ROUTER]))
     return Built(out, tuple(members), counts)
 
@@ -153,12 +155,13 @@ def _head(router: Path, experts: int, width: int, names: list[str], always: str)
             f"{router}: no routing head ({HEAD}.weight) in its checkpoint; train one with `consilium fusion train`, or "
             "name the expert that is to speak always with --always"
         )
-    if tuple(found["weight"].shape) != (experts, width):
+    if not fits(found["weight"], experts, width):
         had = tuple(found["weight"].shape)
         raise ConfigError(
-            f"{router}: its routing head has the shape {had}, expected ({experts}, {width}): experts, width"
+            f"{router}: its routing head has the shape {had}, expected ({experts}, {width}): experts, width; or a row "
+            "more, for nobody"
         )
-    found.setdefault("bias", torch.zeros(experts))
+    found.setdefault("bias", torch.zeros(found["weight"].shape[0]))
     return found
 
 

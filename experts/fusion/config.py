@@ -12,9 +12,9 @@ from transformers import AutoConfig
 from transformers.configuration_utils import PretrainedConfig
 
 from experts.fusion.marks import MARKS
+from experts.fusion.naming import ROUTER
 
 ARCHITECTURE = "FusionForCausalLM"
-ROUTER = "router"
 
 
 def place(index: int) -> str:
@@ -50,26 +50,31 @@ class Member(NamedTuple):
 class FusionConfig(PretrainedConfig):
     """`members` (the router first, then the experts in the order of the head's rows), and the router's own values.
 
-    `vocabulary` is how many token ids can be spoken; `vocab_size` counts the reserved ids too.
+    `vocabulary` is how many token ids can be spoken; `vocab_size` counts the reserved ids too. `nobody`: the head has a
+    further row, for where the router speaks by itself.
     """
 
     model_type = "consilium_fusion"
 
-    def __init__(self, members: Sequence[Mapping[str, Any]] = (), vocabulary: int = 0, **values: Any) -> None:
+    def __init__(
+        self, members: Sequence[Mapping[str, Any]] = (), vocabulary: int = 0, nobody: bool = False, **values: Any
+    ) -> None:
         self.members: list[dict[str, Any]] = [dict(member) for member in members]
         self.vocabulary = vocabulary
+        self.nobody = nobody
         super().__init__(**values)
 
     def listed(self) -> list[Member]:
         return [Member(**member) for member in self.members]
 
 
-def composite(members: Sequence[Member], vocabulary: int, tokenizer: str) -> dict[str, Any]:
+def composite(members: Sequence[Member], vocabulary: int, tokenizer: str, *, nobody: bool) -> dict[str, Any]:
     """The `config.json` of a fused model: what vLLM asks of a model's shape is the router's, the context the least."""
     context = [int(m.config["max_position_embeddings"]) for m in members if "max_position_embeddings" in m.config]
     values = dict(members[0].config)
     values |= {"architectures": [ARCHITECTURE], "model_type": FusionConfig.model_type, "tie_word_embeddings": False}
     values |= {"vocabulary": vocabulary, "vocab_size": vocabulary + MARKS, "tokenizer_fingerprint": tokenizer}
+    values |= {"nobody": True} if nobody else {}
     if context:
         values["max_position_embeddings"] = min(context)
     return values | {"members": [{**member._asdict(), "config": dict(member.config)} for member in members]}

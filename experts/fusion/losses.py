@@ -22,7 +22,9 @@ Where the data name the expert that speaks, both objectives learn from that in p
 
     L_told = - sum_t (log w_e + mean_v log p_r(v) + log |V|)
 
-e the expert that is named: it is to be picked, and the router to add nothing, as a uniform distribution does.
+e the expert that is named: it is to be picked, and the router to add nothing, as a uniform distribution does. At the
+last token of a span, which hands over, the router learns its word instead. Where the data name the router, it learns
+its words, and to pick nobody: a head with a row more than experts has that choice.
 """
 
 from math import log
@@ -34,10 +36,10 @@ import torch
 class Heard(NamedTuple):
     """A batch at its answer positions, padded: all first axes (batch, length).
 
-    `logits`: (…, v) of the router; `scores`: (…, n) of the routing head; `labels`: int64, the tokens to say; `mask`:
-    whether there is one; `spoken`: (…, n), the experts' log-probabilities of them; `top`, `liked`: (…, n, k), the
-    experts' likeliest tokens and their log-probabilities; `named`: int64, the expert that speaks the token, -1
-    where the data do not say.
+    `logits`: (…, v) of the router; `scores`: (…, n or n + 1) of the routing head; `labels`: int64, the tokens to say;
+    `mask`: whether there is one; `spoken`: (…, n), the experts' log-probabilities of them; `top`, `liked`: (…, n, k),
+    the experts' likeliest tokens and their log-probabilities; `named`: int64, the expert that speaks the token, n the
+    router, -1 where the data do not say.
     """
 
     logits: torch.Tensor
@@ -49,6 +51,21 @@ class Heard(NamedTuple):
     liked: torch.Tensor
     named: torch.Tensor
 
+    @property
+    def own(self) -> torch.Tensor:
+        """(…): the router's log-probabilities of the labels."""
+        return self.logits.float().log_softmax(dim=-1).gather(-1, self.labels[..., None])[..., 0]
+
+    @property
+    def silent(self) -> torch.Tensor:
+        """bool (batch, length): an expert is named, and for the next token too, so the router is to add nothing."""
+        after = torch.nn.functional.pad(self.named[:, 1:], (0, 1), value=-1)
+        return (self.named >= 0) & (self.named < self.spoken.shape[-1]) & (self.named == after)
+
+    def or_nobody(self, experts: torch.Tensor, nobody: torch.Tensor) -> torch.Tensor:
+        """(…, n) of the experts, and (…) for the row of nobody where the head has one."""
+        return torch.cat([experts, nobody[..., None]], dim=-1) if self.scores.shape[-1] > experts.shape[-1] else experts
+
 
 def disputed(heard: Heard) -> torch.Tensor:
     """bool (batch, length): the experts' likeliest tokens are not all the same."""
@@ -57,21 +74,22 @@ def disputed(heard: Heard) -> torch.Tensor:
 
 
 def next_token(heard: Heard) -> torch.Tensor:
-    """The router's own -log p(y) of the answer tokens that no expert is named for, divided by the number of all."""
-    own = heard.logits.float().log_softmax(dim=-1).gather(-1, heard.labels[..., None])[..., 0]
-    return -(own * (heard.mask & (heard.named < 0))).sum() / heard.mask.sum()
+    """The router's own -log p(y) of the answer tokens at which it is not to be silent, divided by the number of all."""
+    return -(heard.own * (heard.mask & ~heard.silent)).sum() / heard.mask.sum()
 
 
 def told(heard: Heard) -> torch.Tensor:
     """L_told, divided by the number of answer tokens; also of tokens that are read and not learned."""
     picked = heard.scores.float().log_softmax(dim=-1).gather(-1, heard.named.clamp_min(0)[..., None])[..., 0]
-    silent = heard.logits.float().log_softmax(dim=-1).mean(dim=-1) + log(heard.logits.shape[-1])
-    return -((picked + silent) * (heard.named >= 0)).sum() / heard.mask.sum()
+    uniform = heard.logits.float().log_softmax(dim=-1).mean(dim=-1) + log(heard.logits.shape[-1])
+    return -(picked * (heard.named >= 0) + uniform * heard.silent).sum() / heard.mask.sum()
 
 
 def routing(heard: Heard) -> torch.Tensor:
-    """L_route, divided by the number of answer tokens, as `next_token` is."""
-    mixed = (heard.scores.float().log_softmax(dim=-1) + heard.spoken.float()).logsumexp(dim=-1)
+    """L_route, divided by the number of answer tokens, as `next_token` is; nobody's words are the router's, as they
+    stand."""
+    said = heard.or_nobody(heard.spoken.float(), heard.own.detach())
+    mixed = (heard.scores.float().log_softmax(dim=-1) + said).logsumexp(dim=-1)
     return -(mixed * disputed(heard)).sum() / heard.mask.sum()
 
 
@@ -100,16 +118,17 @@ def together(heard: Heard) -> torch.Tensor:
 
 def fused(heard: Heard) -> torch.Tensor:
     """L_fused, a mean over the answer tokens."""
-    expected = (heard.scores.float().log_softmax(dim=-1) + together(heard)).logsumexp(dim=-1)
+    said = heard.or_nobody(together(heard), heard.own)
+    expected = (heard.scores.float().log_softmax(dim=-1) + said).logsumexp(dim=-1)
     return -(expected * heard.mask).sum() / heard.mask.sum()
 
 
 def answers(heard: Heard) -> tuple[torch.Tensor, torch.Tensor]:
     """(batch,) twice: the summed log-probabilities of each answer, the router's, and those of the picked experts."""
-    own = heard.logits.float().log_softmax(dim=-1).gather(-1, heard.labels[..., None])[..., 0]
     picked = heard.scores.detach().argmax(dim=-1, keepdim=True)
-    theirs = heard.spoken.float().gather(-1, picked)[..., 0]
-    return (own * heard.mask).sum(dim=-1), (theirs * heard.mask).sum(dim=-1)
+    said = heard.or_nobody(heard.spoken.float(), torch.zeros_like(heard.spoken[..., 0], dtype=torch.float32))
+    theirs = said.gather(-1, picked)[..., 0]
+    return (heard.own * heard.mask).sum(dim=-1), (theirs * heard.mask).sum(dim=-1)
 
 
 def preference(heard: Heard, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,8 +141,8 @@ def preference(heard: Heard, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
 class Routing(NamedTuple):
     """What a batch says about the routing; all sums, to be added over batches.
 
-    `decided`: positions with an expert that is named, and disputed ones without where some expert's likeliest token is
-    right; `right`: those of them where it is the picked one's; `picked`: (n,) answer tokens spoken by each expert.
+    `decided`: positions with a speaker that is named, and disputed ones without where some expert's likeliest token is
+    right; `right`: those of them where it is the picked one's; `picked`: (rows of the head,) answer tokens of each.
     """
 
     decided: torch.Tensor
@@ -137,6 +156,7 @@ def watch(heard: Heard) -> Routing:
     chosen = heard.scores.argmax(dim=-1)
     named = heard.named >= 0
     counted = named | (disputed(heard) & hits.any(dim=-1))
+    hits = heard.or_nobody(hits, heard.logits.argmax(dim=-1) == heard.labels)
     right = torch.where(named, chosen == heard.named, hits.gather(-1, chosen[..., None])[..., 0]) & counted
     picked = torch.nn.functional.one_hot(chosen, heard.scores.shape[-1]) * heard.mask[..., None]
     return Routing(counted.sum(), right.sum(), picked.sum(dim=(0, 1)))

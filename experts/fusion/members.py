@@ -41,27 +41,33 @@ def home(folder: Path, base: Path | None = None) -> Path:
     return folder if not adapters.is_adapter(folder) else adapters.open_adapter(folder, base).base
 
 
-def open_router(folder: Path, experts: int, base: Path | None = None) -> Any:
-    """A router's model with its routing head: the one in its checkpoint, or a new one that prefers no expert."""
+def open_router(folder: Path, experts: int, base: Path | None = None, *, nobody: bool = False) -> Any:
+    """A router's model with its routing head: the one in its checkpoint, or a new one that prefers no expert. With
+    `nobody`, the head has a row for nobody, a new one where the checkpoint has none."""
     model = load(folder, base)
-    head = torch.nn.Linear(model.config.get_text_config().hidden_size, experts)
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
-    kept = stored_head(folder)
-    if kept is not None:
-        if kept["weight"].shape != head.weight.shape:
-            raise ConfigError(
-                f"{folder}: its routing head is for {kept['weight'].shape[0]} experts of width "
-                f"{kept['weight'].shape[1]}, "
-                f"expected {experts} of width {head.weight.shape[1]}"
-            )
-        head.load_state_dict(kept)
+    width, kept = model.config.get_text_config().hidden_size, stored_head(folder)
+    if kept is not None and not fits(kept["weight"], experts, width):
+        raise ConfigError(
+            f"{folder}: its routing head is for {kept['weight'].shape[0]} experts of width {kept['weight'].shape[1]}, "
+            f"expected {experts} of width {width}"
+        )
+    rows = max(experts + nobody, 0 if kept is None else len(kept["weight"]))
+    head = torch.nn.Linear(width, rows)
+    for name, parameter in head.named_parameters():
+        torch.nn.init.zeros_(parameter)
+        if kept is not None and name in kept:
+            parameter.data[: len(kept[name])] = kept[name]
     model.add_module(HEAD, head)
     return model
 
 
+def fits(weight: torch.Tensor, experts: int, width: int) -> bool:
+    """Whether a routing head has a row for each expert, and at most one more."""
+    return weight.shape[0] - experts in (0, 1) and weight.shape[1] == width
+
+
 def stored_head(folder: Path) -> dict[str, torch.Tensor] | None:
-    """`weight` (experts, width) and `bias` (experts,) of the routing head in a checkpoint; None where it has none."""
+    """`weight` (rows, width) and `bias` (rows,) of the routing head in a checkpoint; None where it has none."""
     from safetensors import safe_open
 
     found: dict[str, torch.Tensor] = {}

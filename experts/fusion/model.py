@@ -56,7 +56,8 @@ class FusionForCausalLM(nn.Module):
             owner: Any = getattr(self, named[member.shares], None)
             self.add_module(where, Adapted(model, None if owner is None else owner.base))
         self._widths = [int(member.hf_config().get_text_config().hidden_size) for member in members]
-        self.head = nn.Linear(self._widths[0], len(members) - 1, dtype=torch.float32)
+        self._experts = len(members) - 1
+        self.head = nn.Linear(self._widths[0], self._experts + config.nobody, dtype=torch.float32)
 
     @property
     def _members(self) -> list[Any]:
@@ -91,13 +92,12 @@ class FusionForCausalLM(nn.Module):
                 continue
             spoken = logits[:, : self.vocabulary].float()
             if picked is None:
-                picked = spoken.new_empty(chosen.shape[0], self.vocabulary)
+                picked = spoken.new_zeros(chosen.shape[0], self.vocabulary)
             picked.index_copy_(0, rows, spoken)
         if ours is None:
             return None
-        if picked is None:
-            picked = ours[:0, : self.vocabulary].float()
-        return _noted(add(chosen, ours[:, : self.vocabulary], picked))
+        ours = ours[:, : self.vocabulary]
+        return _noted(add(chosen, self._experts, ours, ours if picked is None else picked))
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         loaded = AutoWeightsLoader(self).load_weights(weights)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from experts.errors import ConfigError
 
+ROUTER = "router"
+"""The name of a fused model's router beside those of its experts: no expert can have it."""
+
 
 def named(arguments: Sequence[str]) -> dict[str, Path]:
     """In the order given. Raises ConfigError for one that is not `name=path`, or a name given twice."""

@@ -4,7 +4,8 @@ Stage 1 has `{"prompt": "…", "completion": "…"}` a line, stage 2 `{"prompt":
 prompt is put into the tokenizer's chat template; an answer ends with the end-of-sequence token. With
 `"given": [[start, end], …]`, spans of characters of the completion, their tokens are read and not learned: what nobody
 could know, such as a made-up fact. With `"speakers": [[start, end, "name"], …]`, that expert speaks the span alone: the
-router learns to pick it and to add nothing.
+router learns to pick it and to add nothing; `"router"` speaks by itself. A span that reaches the end of the answer has
+the end-of-sequence token too.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experts.errors import ConfigError
+from experts.fusion.naming import ROUTER
 
 STAGES: dict[int, tuple[str, ...]] = {1: ("completion",), 2: ("chosen", "rejected")}
 """Which answers a line has, by stage."""
@@ -23,7 +25,8 @@ STAGES: dict[int, tuple[str, ...]] = {1: ("completion",), 2: ("chosen", "rejecte
 
 class Sequenced(NamedTuple):
     """A prompt with one answer: token ids, of which those from `start` on are the answer; `given`: the places in `ids`
-    of answer tokens that are not learned; `speakers`: places, each with the index of the expert that speaks there."""
+    of answer tokens that are not learned; `speakers`: places, each with the index of the expert that speaks there, the
+    number of experts where the router does."""
 
     ids: list[int]
     start: int
@@ -82,18 +85,20 @@ def sequences(
     of the routing head's rows.
 
     Raises ConfigError for a sequence of more than `longest` tokens, as cutting it would teach answers without an end,
-    and for a speaker that is no expert.
+    and for a speaker that is neither an expert nor the router.
     """
+    voices = [*experts, ROUTER]
     found: list[Sequenced] = []
     for number, row in enumerate(rows, 1):
         asked = [{"role": "user", "content": row["prompt"]}]
         text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         prompt: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         spans: list[tuple[int, int, str]] = row.get("speakers") or []
-        unknown = sorted({name for _, _, name in spans} - set(experts))
+        unknown = sorted({name for _, _, name in spans} - set(voices))
         if unknown:
             raise ConfigError(
-                f"sample {number}: speakers: {', '.join(unknown)}: expected one of the experts {', '.join(experts)}"
+                f"sample {number}: speakers: {', '.join(unknown)}: expected one of the experts {', '.join(experts)}, "
+                f"or {ROUTER}"
             )
         for key in STAGES[stage]:
             answer, places = _answer(tokenizer, row[key], bool(spans or row.get("given")))
@@ -101,7 +106,11 @@ def sequences(
             if len(ids) > longest:
                 raise ConfigError(f"sample {number}: {len(ids)} tokens, the members take {longest}; leave it out")
             given = _inside(places, row.get("given") or ())
-            speakers = [(place, experts.index(name)) for *span, name in spans for place in _inside(places, [span])]
+            speakers = [
+                (place, voices.index(name))
+                for start, end, name in spans
+                for place in [*_inside(places, [(start, end)]), *([len(answer)] if end >= len(row[key]) else [])]
+            ]
             found.append(
                 Sequenced(
                     ids,

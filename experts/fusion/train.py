@@ -26,6 +26,7 @@ from experts.checkpoints import last_checkpoint
 from experts.errors import ConfigError
 from experts.fusion import losses, members, samples, scores
 from experts.fusion.losses import Heard
+from experts.fusion.naming import ROUTER
 from experts.fusion.progress import Bar
 from experts.fusion.samples import Sequenced
 from experts.fusion.scores import TOP, Scores
@@ -183,7 +184,7 @@ class RouterTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._seen:
-            logs |= watched(torch.stack(self._seen).sum(dim=0).tolist(), list(self.plan.experts), self.plan.stage)
+            logs |= watched(torch.stack(self._seen).sum(dim=0).tolist(), [*self.plan.experts, ROUTER], self.plan.stage)
             self._seen.clear()
         super().log(logs, start_time)
 
@@ -193,13 +194,14 @@ class RouterTrainer(Trainer):
 
 
 def watched(sums: Sequence[float], names: Sequence[str], stage: int) -> dict[str, float]:
-    """`routing_accuracy`, `entropy` (nats) of who speaks, `share_NAME`; in stage 2 `preferred` as well."""
+    """`routing_accuracy`, `entropy` (nats) of who speaks, `share_NAME` of the rows that the head has; in stage 2
+    `preferred` as well."""
     decided, right, *picked, preferred, batches = sums
     total = max(1.0, sum(picked))
     shares = [count / total for count in picked]
     said = {"routing_accuracy": right / max(1.0, decided)}
     said["entropy"] = -sum(share * log(share) for share in shares if share > 0) + 0.0
-    said |= {f"share_{name}": share for name, share in zip(names, shares, strict=True)}
+    said |= {f"share_{name}": share for name, share in zip(names, shares, strict=False)}
     return said | ({"preferred": preferred / batches} if stage == 2 else {})
 
 
@@ -213,11 +215,12 @@ def train(plan: Plan, *, resume: bool, bar: Bar) -> dict[str, float]:
     if last and not resume:
         raise ConfigError(f"{work}: holds a run already; --resume goes on with it, another --out starts afresh")
     tokenizer = members.tokenizer(plan.router, plan.experts, plan.base)
-    model = members.open_router(plan.router, len(plan.experts), plan.base)
-    longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
     rows = samples.read(plan.data, plan.stage)
     if not plan.told:
         rows = [row | {"speakers": []} for row in rows]
+    nobody = any(name == ROUTER for row in rows for _, _, name in row.get("speakers") or ())
+    model = members.open_router(plan.router, len(plan.experts), plan.base, nobody=nobody)
+    longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
     sequences = samples.sequences(tokenizer, rows, plan.stage, longest, list(plan.experts))
     values: dict[str, Any] = {"use_cpu": True} if not torch.cuda.is_available() else {}
     arguments = TrainingArguments(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
 
-from experts.pocket.compound_words import BOTH, CLOCK, IT, NOUNS, THEN
+from experts.pocket.compound_words import ASKED, BOTH, CLOCK, IT, NOUNS, THEN
 from experts.pocket.questions import Question
 from experts.pocket.skills import calc, geo, text, units
 from experts.pocket.skills.geo import Fact
@@ -192,7 +192,7 @@ def _spelled(rng: Random, split: Split, relation: str, operation: str) -> tuple[
     """What geo knows, for text to work on, which reads lower case."""
     inner = fact(rng, split, relation, word=True)
     value = Spelling(operation, inner.part.answer.lower())
-    core = phrase(text.CORES[operation], split, rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+    core = phrase(ASKED[operation], split, rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
     posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
     last = Part("text", posed, asked, value.answer, value.worked, (1,))
     return put(core, inner.noun, split, rng), value.answer, (inner.part, last)
@@ -202,9 +202,7 @@ def reckoned(rng: Random, split: Split, inner: Inner, operation: str) -> tuple[s
     """A number that text or units find, for calc to work on."""
     found = int(inner.part.answer.split()[0])
     cores = [
-        core
-        for core in calc.CORES[operation].of(split)
-        if " {b}" in core and not re.search("{(things|name|other)}", core)
+        core for core in ASKED[operation].of(split) if " {b}" in core and not re.search("{(things|name|other)}", core)
     ]
     first = rng.random() < 0.6 if operation == "add" else found > (9 if operation == "multiply" else 60)
     if operation == "multiply":
@@ -214,7 +212,7 @@ def reckoned(rng: Random, split: Split, inner: Inner, operation: str) -> tuple[s
     else:
         other = rng.randint(max(found, 11), max(found, 11) + 150)
     value = calc.Sum(operation, *((found, other) if first else (other, found)))
-    core = phrase(replace(calc.CORES[operation], **{split: tuple(cores), "bank": ""}), split, rng)
+    core = phrase(replace(ASKED[operation], **{split: tuple(cores), "bank": ""}), split, rng)
     a, b = ("{x}", str(other)) if first else (str(other), "{x}")
     mark = "{1:number}" if inner.part.skill == "units" else "{1}"
     sign = calc.SIGNS[operation]

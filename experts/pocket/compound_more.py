@@ -1,6 +1,7 @@
 """More training wordings of the questions of two skills, by the names of `compound_words`.
 
     MORE["capital"]        # ("the [metropolis|city] from which {c} is governed", ...)
+    OUTER["multiply"]      # ("{a} taken {b} times", ...), of what calc and text are asked in a chain
 
 They spell thousands of phrases: a planner reads an unknown wording only when it has seen that wordings are many.
 """
@@ -174,3 +175,86 @@ MORE: dict[str, tuple[str, ...]] = {
         "one: {x}, two: {y}", "{x}, {y}",
     ),
 }  # fmt: skip
+
+OUTER: dict[str, tuple[str, ...]] = {
+    "add": (
+        "[increase|raise] {a} by {b}", "{a} and {b} [summed|summed up|added up|in total]", "put {b} on top of {a}",
+        "what do {a} and {b} [come to|sum to|add up to|amount to|give]?", "{a} with {b} [added|on top|in addition]",
+        "if {b} is [added|joined] to {a}, what [is the result|do you get|comes out]?", "total {a} and {b}",
+        "what number is {b} [larger|greater|higher|bigger] than {a}?", "[go|count] {b} up from {a}",
+        "the [sum|total] when {a} is joined with {b}", "[combine|join] {a} [and|with] {b}",
+        "what is {b} [above|more than] {a}?", "the number [that is |]{b} [above|over] {a}",
+        "bring {a} and {b} together",
+        "let {a} grow by {b}", "[say|tell] how much {a} [and|with] {b} [is|are] [together|in all]",
+        "[do|make|try] the addition of {a} and {b}", "what is the [sum|total] of {a} and {b}?",
+        "{a} [and|plus] another {b}", "what [is|makes] {a} [if|when] {b} [comes|is put] on top?",
+    ),
+    "subtract": (
+        "[decrease|lower|reduce|diminish] {a} by {b}", "[remove|deduct|drop] {b} from {a}", "what is {b} below {a}?",
+        "what number is {b} [smaller|lower|fewer] than {a}?", "{a} with {b} [removed|taken off|deducted|cut off]",
+        "[count back|go down|step down] {b} from {a}", "how much [more|larger|greater] is {a} than {b}?",
+        "by how much [is {a} larger than|does {a} exceed] {b}?", "the number [that is |]{b} [below|under] {a}",
+        "what [remains|is left|is over] of {a} after [losing|spending|removing] {b}?", "let {a} shrink by {b}",
+        "if {b} is [taken off|removed from] {a}, what [is left|remains]?", "[cut|strike] {b} off {a}",
+        "[do|make|try] the subtraction of {b} from {a}", "what [is|makes] {a} [if|when] {b} [goes|is lost]?",
+        "what must be added to {b} to [get|reach|make] {a}?", "what is the [gap|difference] from {b} to {a}?",
+        "[say|tell] how much of {a} is left without {b}", "{a} [less|without|short of] {b}", "from {a} subtract {b}",
+    ),
+    "multiply": (
+        "{a} taken {b} times", "{a}, {b} times over", "what do {b} lots of {a} [come to|make|give]?",
+        "how much are {b} groups of {a}?", "make {a} {b} times as [big|large|much]", "{a} [scaled|magnified] by {b}",
+        "[repeat|take] {a} {b} times and [sum|add] it [all |]up", "[scale|magnify] {a} by {b}",
+        "{a} multiplied with {b}",
+        "what is {a} multiplied [with|by] {b}?", "what [is|would be] {b} times as much as {a}?",
+        "add {a} to itself until you have it {b} times", "the {b} times table at {a}", "{b} copies of {a} [together|]",
+        "if you have {a}, {b} times, [how much is it|what do you have]?",
+        "if {a} is multiplied by {b}, what comes out?",
+        "[do|make|try] the multiplication of {a} [and|by] {b}", "{a} by {b}, multiplied", "find {a} times {b}",
+        "[say|tell] how much {a} times {b} is", "what is the product of {a} and {b}?",
+    ),
+    "reverse": (
+        "[mirror|spin round|swap round] {w}", "read {w} from its [end|last letter]",
+        "{w} [the other way round|mirrored]",
+        "give {w} with its letters in [opposite|the opposite|inverse] order",
+        "the letters of {w}, [last|final] one first",
+        "start at the end of {w} and [go|read|spell] to its beginning", "what is {w} [flipped|mirrored|inverted]?",
+        "from [the last to the first letter|the end to the start], [write|spell|say] {w}", "run through {w} backwards",
+        "[swap|flip|change] the order of the letters [of|in] {w} to the opposite", "how would {w} look mirrored?",
+        "the mirrored [form|spelling|letters] of {w}", "what comes out if {w} is [reversed|mirrored|inverted]?",
+        "[spell|write] {w} with the last letter first", "[do|make|get] the reverse of {w}",
+        "{w} with its letters [reversed|inverted|in backward order]", "what is the [reverse|mirror image] of {w}?",
+        "write the letters of {w} so that the last comes first",
+    ),
+    "length": (
+        "tell how [long|many letters long] {w} is", "[state|give|tell me|report] the number of letters [in|of] {w}",
+        "how many letters [will you find|can you count|do you see|stand] in {w}?", "{w} has how many letters?",
+        "of how many letters does {w} consist?", "the [word length|letter count|letter total] of {w}",
+        "how big is {w} in letters?", "number the letters of {w} and say how many [there are|they are]",
+        "what is the [letter count|number of letters|length] of {w}?", "{w} is how many letters long?",
+        "into how many letters can you split {w}?", "[find|determine|check] how many letters {w} [has|contains]",
+        "[say|write] the count of letters in {w}", "what [number|amount] of letters does {w} have?",
+        "how many letters will you [type|write] for {w}?", "go through {w} and count its letters",
+    ),
+    "upper": (
+        "{w} with [every letter|all letters] [capital|capitalized|in capitals|big]", "raise {w} to upper case",
+        "{w} [capitalized|uppercased|in block letters|in block capitals]", "[shout|yell] {w}, all in capitals",
+        "give {w} in [capitals|upper case|capital letters]", "what is the [upper case|capital letter] version of {w}?",
+        "[switch|bring|shift] {w} to [capitals|upper case|uppercase letters]", "use [only |]capital letters for {w}",
+        "turn [every|each] letter of {w} into a capital", "transform the letters of {w} to upper case",
+        "[spell|write] {w} using [capitals|big letters|only capitals]", "{w}, but [all |]in [upper case|capitals]",
+        "how does {w} look [in upper case|with capital letters only]?", "[do|make|get] the upper case of {w}",
+        "[spell|write] {w} as if caps lock were on", "what is {w} when [all |]its letters are capitals?",
+    ),
+    "sort": (
+        "[rank|line up|reorder|rearrange|organize] the letters of {w} [alphabetically|from a to z|by the alphabet]",
+        "{w} with its letters [from a to z|in alphabetical order|in the order of the alphabet]",
+        "the letters of {w}, [a first|from a to z|alphabetically]", "what are the [sorted|ordered] letters of {w}?",
+        "bring the letters of {w} into [alphabetic|dictionary|abc|alphabetical] order", "{w} in [abc|letter] order",
+        "give the letters of {w} [in abc order|by alphabet|sorted]", "list {w}'s letters alphabetically",
+        "how do the letters of {w} read when [sorted|ordered|in alphabetical order]?",
+        "take the letters of {w} and [sort|order|alphabetize] them", "the alphabetical [spelling|arrangement] of {w}",
+        "[do|make|get] the alphabetical order of the letters of {w}", "what is {w} sorted by letter?",
+        "which letters does {w} have, [from a to z|in alphabetical order]?", "run the letters of {w} from a to z",
+    ),
+}  # fmt: skip
+"""What is asked about what the first part found; `{w}` a word, `{a}` and `{b}` numbers."""

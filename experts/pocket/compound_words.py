@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from experts.pocket.compound_more import MORE
+from experts.pocket.compound_more import MORE, OUTER
+from experts.pocket.skills import calc, text
 from experts.pocket.skills.phrasing import Cores
 
 _NOUNS: dict[str, Cores] = {
@@ -120,6 +121,10 @@ def _more(name: str, cores: Cores) -> Cores:
     return replace(cores, train=cores.train + MORE[name])
 
 
+ASKED: dict[str, Cores] = {
+    name: replace(cores, train=cores.train + OUTER.get(name, ())) for name, cores in (calc.CORES | text.CORES).items()
+}
+"""What calc and text are asked about something that another part finds."""
 NOUNS: dict[str, Cores] = {name: _more(name, cores) for name, cores in _NOUNS.items()}
 CLOCK, THEN, IT, BOTH = (
     _more(name, cores) for name, cores in (("clock", _CLOCK), ("then", _THEN), ("it", _IT), ("both", _BOTH))

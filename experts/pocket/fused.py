@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from experts.fusion.naming import ROUTER
 from experts.pocket import compound, questions
 from experts.pocket.lessons import shared
 from experts.pocket.measure import HERE, write_rows
@@ -46,12 +47,24 @@ def lessons(n: int, seed: int = 1) -> list[dict[str, Any]]:
             rows.append({"prompt": one.prompt, "completion": one.worked, "speakers": speakers})
         else:
             both, given = shared(rng)
-            speakers = [span for span in both.speakers if span[2] in SKILLS]
             rows.append(
-                {"prompt": both.prompt, "completion": both.worked, "speakers": speakers}
+                {"prompt": both.prompt, "completion": both.worked, "speakers": turns(both)}
                 | ({"given": given} if given else {})
             )
     return rows
+
+
+def turns(asked: compound.Compound) -> list[tuple[int, int, str]]:
+    """Who speaks where in the worked answer: an expert its part and the line break that hands over, the router the
+    rest; a part that is made up is nobody's."""
+    spans: list[tuple[int, int, str]] = []
+    before = 0
+    for start, end, skill in asked.speakers:
+        spans.append((before, start, ROUTER))
+        before = min(end + 1, len(asked.worked)) if skill in SKILLS else end
+        spans.append((start, before, skill))
+    spans.append((before, len(asked.worked), ROUTER))
+    return [span for span in spans if span[0] < span[1] and span[2] in (*SKILLS, ROUTER)]
 
 
 def write(file: Path, rows: Sequence[dict[str, Any]]) -> None:

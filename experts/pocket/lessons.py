@@ -33,7 +33,7 @@ from experts.pocket.compound import (
     spelling,
     total,
 )  # fmt: skip
-from experts.pocket.compound_words import NOUNS
+from experts.pocket.compound_words import ASKED, NOUNS
 from experts.pocket.skills import geo, text, units
 from experts.pocket.skills.text import Spelling
 
@@ -46,7 +46,8 @@ WHOLE = "1: {query}"
 
 
 def lesson(rng: Random) -> tuple[str, str]:
-    """A training question and its plan: four of two skills to one of a single skill.
+    """A training question and its plan: four of two skills to one of a single skill. Chains are three to two pairs:
+    what stands beside a part may look like what is asked about it.
 
     Most of the names and words are others than those the skills know, many of them no words at all: a planner has to
     copy what it reads, known or not.
@@ -57,10 +58,10 @@ def lesson(rng: Random) -> tuple[str, str]:
     if lot < 0.4:
         asked = unheard(rng)
         return asked.prompt, asked.plan
-    if lot < 0.55:
+    if lot < 0.5:
         prompt, posed = _further(rng)
     else:
-        asked = draw("train", rng)
+        asked = draw("train", rng) if lot < 0.8 else _beside(rng)
         prompt, posed = asked.prompt, [(part.skill, part.posed) for part in asked.parts]
     plan = "\n".join(f"{number}: {line}" for number, (_, line) in enumerate(posed, 1))
     for skill, line in posed:
@@ -127,7 +128,7 @@ def unheard(rng: Random) -> Compound:
     else:
         operation = rng.choice(SPELLINGS)
         value = Spelling(operation, inner.part.answer.lower())
-        core = phrase(text.CORES[operation], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+        core = phrase(ASKED[operation], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
         posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
         said, answer = put(core, inner.noun, "train", rng), value.answer
         parts = (inner.part, Part("text", posed, asked, answer, value.worked, (1,)))
@@ -270,7 +271,7 @@ def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:
         case "words":
             inner = spelling(rng, "train", "reverse")
             outer = rng.choice(SPELLINGS)
-            core = phrase(text.CORES[outer], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+            core = phrase(ASKED[outer], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
             return _chained(rng, inner, core, "text", SPELL[outer].format("{1:lower}"))
         case "world":
             inner = fact(rng, "train", "country")

@@ -63,7 +63,8 @@ def train(
         {"prompt": "What is the capital of Peru, reversed?", "completion": "Peru, capital … Answer: amiL"}
 
     A line may say where it is known which expert speaks, `"speakers": [[0, 27, "geo"]]` (characters): the router learns
-    to pick it there and to add nothing. With --lambda 0 it learns from that alone, and no expert need be heard.
+    to pick it there and to add nothing. Where a line names "router", it learns to speak by itself. With --lambda 0 it
+    learns from that alone, and no expert need be heard.
 
     Stage 2 starts from stage 1's folder and teaches its corrections from preferences; whom it picks stays as it is:
 

@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from experts.errors import ConfigError
-from experts.fusion import plugin
+from experts.fusion import members, plugin
 from experts.fusion.checkpoint import build, read_config
 from experts.fusion.config import place
 from experts.fusion.members import HEAD
@@ -67,6 +67,43 @@ def test_the_rule_picks_adds_and_normalises(n: int, vocabulary: int, seed: int) 
     alone = fuse(scores, torch.zeros(3, vocabulary), experts)
     assert torch.allclose(alone.shift, torch.zeros(3), atol=1e-5)
     assert torch.equal(Head.zeros(n, 5, always=n - 1).scores(torch.randn(3, 5)).argmax(-1), torch.full((3,), n - 1))
+
+
+@given(st.integers(1, 4), st.integers(2, 9), st.integers(0, 2**31))
+def test_a_row_more_lets_the_router_speak_by_itself(n: int, vocabulary: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    scores, router, experts = torch.randn(5, n + 1), torch.randn(5, vocabulary), torch.randn(n, 5, vocabulary)
+    found, without = fuse(scores, router, experts), fuse(scores[:, :n], router, experts)
+    for row in range(5):
+        if int(scores[row].argmax()) < n:
+            assert torch.equal(found.logprobs[row], without.logprobs[row])
+            continue
+        assert torch.allclose(found.logprobs[row], router[row].log_softmax(-1), atol=1e-6)
+        assert int(found.expert[row]) == n
+        assert (int(found.own[row]), float(found.shift[row])) == (int(router[row].argmax()), 0.0)
+
+
+def test_a_head_with_a_row_more_is_built_and_one_with_two_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    folders = {name: saved(tmp_path / name, model(seed)) for name, seed in (("a", 1), ("b", 2))}
+    head = torch.nn.Linear(16, 3)
+    head.bias.data = torch.tensor([0.0, 0.0, 50.0])
+    router = saved(tmp_path / "router", model(0), head)
+    built = build(router, folders, tmp_path / "fused")
+    assert read_config(built.folder).nobody
+    found = Reference(built.folder).step(PROMPT)
+    with torch.inference_mode():
+        wanted = model(0)(input_ids=torch.tensor([PROMPT])).logits[0].log_softmax(-1)
+    assert torch.allclose(found.logprobs, wanted, atol=1e-5)
+    assert set(found.expert.tolist()) == {2}
+    wide = saved(tmp_path / "wide", model(0), torch.nn.Linear(16, 4))
+    with pytest.raises(ConfigError, match=r"shape \(4, 16\), expected \(2, 16\): experts, width; or a row more"):
+        build(wide, folders, tmp_path / "never")
+    with pytest.raises(ConfigError, match="its routing head is for 4 experts"):
+        members.open_router(wide, 2)
+    grown = members.open_router(saved(tmp_path / "two", model(0), torch.nn.Linear(16, 2)), 2, nobody=True)
+    assert grown.routing_head.weight.shape == (3, 16)
+    assert grown.routing_head.weight[2].abs().sum() == 0
 
 
 def test_with_a_silent_router_it_is_the_expert_that_always_speaks(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from experts.pocket.train import WEIGHTS
 VOCABULARY, EXPERTS, LENGTH = 11, 3, 6
 
 
-def heard(top: int, rows: int = 2, seed: int = 0) -> tuple[Heard, torch.Tensor]:
+def heard(top: int, rows: int = 2, seed: int = 0, *, nobody: bool = False) -> tuple[Heard, torch.Tensor]:
     """A random batch, and the experts' whole distributions (batch, length, experts, vocabulary)."""
     random = torch.Generator().manual_seed(seed)
     logits = torch.randn(rows, LENGTH, VOCABULARY, generator=random).requires_grad_()
-    scores = torch.randn(rows, LENGTH, EXPERTS, generator=random).requires_grad_()
+    scores = torch.randn(rows, LENGTH, EXPERTS + nobody, generator=random).requires_grad_()
     theirs = (2 * torch.randn(rows, LENGTH, EXPERTS, VOCABULARY, generator=random)).log_softmax(-1)
     labels = torch.randint(VOCABULARY, (rows, LENGTH), generator=random)
     spoken = theirs.gather(-1, labels[..., None, None].expand(-1, -1, EXPERTS, 1))[..., 0]
@@ -35,7 +35,7 @@ def test_together_is_what_the_decoding_rule_says() -> None:
     said = losses.together(batch)
     for expert in range(EXPERTS):
         chosen = torch.full((2, LENGTH), expert)
-        ruled = rule.add(chosen, batch.logits, theirs[:, :, expert]).logprobs
+        ruled = rule.add(chosen, EXPERTS, batch.logits, theirs[:, :, expert]).logprobs
         wanted = ruled.gather(-1, batch.labels[..., None])[..., 0]
         torch.testing.assert_close(said[..., expert], wanted, atol=1e-4, rtol=0)
 
@@ -92,8 +92,18 @@ def test_speakers_that_the_data_name_reach_the_loss(tmp_path: Path) -> None:
     named = train.Collate([found], scores.unheard([found], EXPERTS), 0)([[0]])["named"]
     said = named[0][found.start - 1 : len(found.ids) - 1]
     assert said.tolist() == [-1] * 4 + [1, 1] + [-1] * 2
-    with pytest.raises(ConfigError, match="sample 1: speakers: geo: expected one of the experts calc, sql"):
+    with pytest.raises(ConfigError, match="sample 1: speakers: geo: expected one of the experts calc, sql, or router"):
         samples.sequences(tokenizer, samples.read(file, 1), 1, 400, ["calc", "sql"])
+
+
+def test_a_span_that_reaches_the_end_has_the_end_mark_and_the_router_can_be_named(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    spans = '[[0, 4, "router"], [4, 6, "geo"]]'
+    file.write_text(f'{{"prompt": "Where?", "completion": "Hm.\\nOz", "speakers": {spans}}}\n')
+    tokenizer = members.tokenizer(WEIGHTS / "base", {}, WEIGHTS / "base")
+    (found,) = samples.sequences(tokenizer, samples.read(file, 1), 1, 400, ["calc", "geo", "sql"])
+    named = train.Collate([found], scores.unheard([found], EXPERTS), 0)([[0]])["named"]
+    assert named[0][found.start - 1 : len(found.ids) - 1].tolist() == [EXPERTS] * 4 + [1] * 3
 
 
 def test_a_router_that_is_told_who_speaks_picks_it_and_adds_nothing() -> None:
@@ -103,7 +113,7 @@ def test_a_router_that_is_told_who_speaks_picks_it_and_adds_nothing() -> None:
     assert batch.scores.grad is not None
     assert batch.logits.grad is not None
     assert (batch.scores.grad[:, :3, 2] < 0).all()
-    assert batch.logits.grad[:, 3:].abs().sum() == 0
+    assert batch.logits.grad[:, 2:].abs().sum() == 0  # at the last token of a span the router has its word
     silent = batch._replace(
         logits=torch.zeros(2, LENGTH, VOCABULARY), scores=30 * torch.nn.functional.one_hot(batch.named.clamp_min(0), 3)
     )
@@ -112,9 +122,30 @@ def test_a_router_that_is_told_who_speaks_picks_it_and_adds_nothing() -> None:
     alone = batch._replace(logits=batch.logits.detach().requires_grad_())
     losses.next_token(alone).backward()
     assert alone.logits.grad is not None
-    assert alone.logits.grad[:, :3].abs().sum() == 0
-    assert alone.logits.grad[:, 3:5].abs().sum() > 0
+    assert alone.logits.grad[:, :2].abs().sum() == 0
+    assert (alone.logits.grad[:, 2:5].abs().sum(-1) > 0).all()
     assert losses.watch(batch).decided >= 6
+
+
+def test_a_router_that_is_named_learns_to_pick_nobody_and_its_own_words() -> None:
+    batch, _ = heard(VOCABULARY, nobody=True)
+    batch = batch._replace(named=torch.tensor([[2, 2, EXPERTS, EXPERTS, -1, -1]]).expand(2, -1))
+    (losses.told(batch) + losses.next_token(batch)).backward()
+    assert batch.scores.grad is not None
+    assert batch.logits.grad is not None
+    assert (batch.scores.grad[:, 2:4, EXPERTS] < 0).all()
+    best = torch.nn.functional.one_hot(batch.labels, VOCABULARY).bool()
+    assert (batch.logits.grad[:, 2:5][best[:, 2:5]] < 0).all()
+    assert losses.watch(batch).picked.shape == (EXPERTS + 1,)
+    # Nobody's words are the router's, in each of the losses.
+    own = batch.logits.detach().log_softmax(-1).gather(-1, batch.labels[..., None])[..., 0]
+    batch = batch._replace(logits=batch.logits.detach())
+    sure = batch._replace(scores=60 * torch.nn.functional.one_hot(torch.full((2, LENGTH), EXPERTS), EXPERTS + 1))
+    total = int(batch.mask.sum())
+    assert float(losses.fused(sure)) == pytest.approx(-float((own * batch.mask).sum()) / total, rel=1e-4)
+    differ = losses.disputed(batch)
+    assert float(losses.routing(sure)) == pytest.approx(-float((own * differ).sum()) / total, rel=1e-4)
+    assert losses.answers(sure)[1].abs().sum() == 0
 
 
 def test_preferences_reach_the_router_s_logits_and_not_the_head() -> None:
