@@ -76,7 +76,9 @@ class Manifest(Section, frozen=True):
     name: Name = Field(
         description="What others call it by: lower-case letters, digits, `.`, `_`, `-`; at most 63 characters."
     )
-    description: str = Field("", description="What it is for, in a sentence or two. Routing reads an expert's.")
+    description: str = Field(
+        "", description="What it is for, in a sentence or two. Experts and retrievers are routed by it."
+    )
     env: dict[str, SecretWord] = Field(
         default_factory=dict[str, SecretStr],
         description="Names that `${NAME}` may refer to in this document, before the process environment is asked. "

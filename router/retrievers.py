@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from experts.errors import ConfigError, ConsiliumError, Problem
+from experts.language import Card
 from experts.protocols import Encoder, Expert, Retriever
 from experts.retrieval.kinds import RetrieverParts, module
 from experts.retrieval.prompting import TEMPLATE
@@ -119,7 +120,8 @@ async def build_lookup(
         encoder, embedding = await encoder_of(registry, manifest.encoder)
     if part.measured is not None and encoder is not None and embedding is not None:
         by: tuple[Any, ...] = (part.estimator.name, part.estimator.options)
-        of: tuple[Any, ...] = (part.retrievers, part.top, encoder, embedding)
+        cards = tuple(Card(name, registry.retrievers[name].description) for name in part.retrievers)
+        of: tuple[Any, ...] = (cards, part.top, encoder, embedding)
         fit = partial(fit_chooser, *by, Path(part.measured), *of)
         chooser = await files.get(manifest.name, "chooser", part.measured, (*by, *of), fit)
     outcomes = Path(part.outcomes) if part.outcomes else None

@@ -39,19 +39,23 @@ class Chooser:
 
 
 def fit_chooser(
-    name: str, options: Mapping[str, Any], measured: Path, retrievers: Sequence[str], top: int, encoder: Encoder,
+    name: str, options: Mapping[str, Any], measured: Path, retrievers: Sequence[Card], top: int, encoder: Encoder,
     embedding: Embedding,
 ) -> Chooser:  # fmt: skip
-    """Blocking: embeds the outcomes. Raises ConfigError for a file that is none, or that knows none of them."""
+    """Blocking: embeds the outcomes. Raises ConfigError for a file that is none, or that knows none of them.
+
+    `retrievers` are their names and descriptions: all that an estimator reads of a card.
+    """
     outcomes = read_outcomes(measured)
-    known = tuple(one for one in retrievers if one in outcomes.experts)
+    cards = [one for one in retrievers if one.name in outcomes.experts]
+    known = tuple(one.name for one in cards)
     if not known:
         raise ConfigError(
-            f"{measured}: expected outcomes of the retrievers {', '.join(retrievers)}, found those of "
-            f"{', '.join(outcomes.experts) or 'nobody'}; `consilium retriever measure` writes them"
+            f"{measured}: expected outcomes of the retrievers {', '.join(one.name for one in retrievers)}, found those "
+            f"of {', '.join(outcomes.experts) or 'nobody'}; `consilium retriever measure` writes them"
         )
     own = outcomes.measured_for(known)
     own = replace(own, vectors=encode_prompts(encoder, [[text] for text in own.texts]))
     estimator = open_estimator(name, options, Parts(encoder))
-    estimator.fit([Card(one) for one in known], own)
+    estimator.fit(cards, own)
     return Chooser(estimator, known, top, embedding)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from experts.endpoints import Endpoints
 from experts.errors import ConfigError
+from experts.language import Card
 from experts.retrieval.corpus import Document, create_corpus
 from experts.retrieval.encoders import open_encoder
 from experts.retrieval.indexing import add, embedded_by
@@ -71,9 +72,15 @@ ASKED = {
     "law/will": ["how many witnesses for a testament", "is my will valid"],
     "law/patent": ["how long does a patent last", "protecting an invention"],
 }
+ABOUT = {
+    "kitchen": "cooking and baking recipes",
+    "sky": "astronomy, the planets and the stars",
+    "law": "legal advice on courts and contracts",
+}
 RETRIEVER = """
 kind: retriever
 name: {name}
+description: {about}
 provider: hybrid
 index: ./{name}
 ---"""
@@ -102,7 +109,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def registry(folder: Path, more: str = "") -> str:
-    text = "".join(RETRIEVER.format(name=name) for name in SUBJECTS) + ROUTE.format(more=more)
+    text = "".join(RETRIEVER.format(name=name, about=ABOUT[name]) for name in SUBJECTS) + ROUTE.format(more=more)
     return text.replace("./", f"{folder}/")
 
 
@@ -210,7 +217,7 @@ def test_each_retriever_is_measured_alone(measured: tuple[Path, dict[str, Any]])
     assert told["ndcg10_best_of_each_query"] > max(told["ndcg10"].values())
 
 
-@pytest.mark.parametrize("estimator", ["{name: clusters, sizes: [3], rows_per_cell: 4}", "ridge", "blend"])
+@pytest.mark.parametrize("estimator", ["{name: clusters, sizes: [3], rows_per_cell: 4}", "ridge", "blend", "cards"])
 async def test_a_route_s_estimator_chooses_its_retriever(
     start: Start, corpora: Path, measured: tuple[Path, dict[str, Any]], estimator: str
 ) -> None:
@@ -308,7 +315,7 @@ async def test_outcomes_of_others_and_estimators_that_are_none_are_named(
     with pytest.raises(
         ConfigError, match="expected outcomes of the retrievers other, found those of kitchen, sky, law"
     ):
-        fit_chooser("ridge", {}, measured[0], ["other"], 1, open_encoder(), None)
+        fit_chooser("ridge", {}, measured[0], [Card("other")], 1, open_encoder(), None)
 
 
 def test_lines_that_are_no_judged_queries_are_named(corpora: Path, tmp_path: Path) -> None:
