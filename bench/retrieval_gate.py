@@ -5,6 +5,8 @@
 The expert is an adapter trained with `experts.pocket.atlas`: it has never seen a fact of the withheld countries, which
 are in a small corpus instead. The gate is fitted on answers to questions in training wordings, with and without a
 passage; what is printed is measured on questions in held-out wordings. Answers come from transformers, in process.
+`auto` searches for every question and puts what it finds into the prompt where that pays (`retrieved`); `query-alone`
+is the gate that has to decide before it searches.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from experts.retrieval.indexing import add, embedded_by
 from experts.retrieval.kinds import RetrieverParts, module
 from experts.retrieval.prompting import with_sources
 from experts.transport import Transport
-from router.gate import fit_gate
+from router.gate import fit_gate, sighted
 
 PRICE = 0.25
 """What a thousand tokens of passages must gain."""
@@ -78,18 +80,26 @@ def main() -> None:
         )
         gate = fit_gate("auto", PRICE, TOKENS_A_PASSAGE, 0.7, lines, encoder)
         never, always = both(test, test_found)
-        looked = [gate.decide(vector, None).retrieve for vector in encoder.encode([q for q, *_ in test])]
-        auto = [b if retrieve else a for a, b, retrieve in zip(never, always, looked, strict=True)]
+        vectors = encoder.encode([q for q, *_ in test])
+        looked = {"query-alone": [gate.decide(vector, None).retrieve for vector in vectors]}
+        gate = sighted(gate, [next(iter(passages), None) for passages in fit_found])
+        looked["auto"] = [
+            gate.weigh(vector, next(iter(passages), None)).retrieve
+            for vector, passages in zip(vectors, test_found, strict=True)
+        ]
+        systems = {"never": (never, 0.0), "always": (always, 1.0)} | {
+            name: ([b if told else a for a, b, told in zip(never, always, by, strict=True)], sum(by) / len(by))
+            for name, by in looked.items()
+        }
         withheld = [atlas.withheld(fact.country) for *_, fact in test]
         told = {
             name: {
                 "right": round(sum(right for right, _ in rows) / len(rows), 4),
                 "right_known": _mean([r for (r, _), w in zip(rows, withheld, strict=True) if not w]),
                 "right_withheld": _mean([r for (r, _), w in zip(rows, withheld, strict=True) if w]),
-                "retrieved": share, "tokens": round(sum(tokens for _, tokens in rows) / len(rows), 1),
+                "retrieved": round(share, 4), "tokens": round(sum(tokens for _, tokens in rows) / len(rows), 1),
             }
-            for name, rows, share in (("never", never, 0.0), ("always", always, 1.0),
-                                      ("auto", auto, round(sum(looked) / len(looked), 4)))
+            for name, (rows, share) in systems.items()
         }  # fmt: skip
         told["found_right_passage"] = {
             "withheld": _mean([p[0].id == f.country.code for p, (*_, f) in zip(test_found, test, strict=True)

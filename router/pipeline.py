@@ -125,6 +125,8 @@ class Router:
         verdict = lookup.gate.decide(vector, plan.confidence)
         if plan.retrieve is not None:
             verdict = verdict._replace(retrieve=plan.retrieve, reason=plan.reason)
+        elif lookup.gate.sight is not None:
+            verdict = verdict._replace(retrieve=True, reason=f"what is found decides; before, {verdict.reason}")
         price = next((card.price.input for card in route.cards if card.name == plan.expert), 0.0)
         costs = arithmetic(verdict, prompt_tokens(query), lookup.gate.tokens, price)
         return Retrieval(
@@ -140,9 +142,14 @@ class Router:
             return query
         found = await search(lookup.sources, text, lookup.passages, lookup.timeout_s, lookup.choosing)
         passages = within(found.passages, lookup.max_tokens)
-        self.telemetry.retrieved(found, passages)
         run.retrieval = {"took_ms": round(found.took_s * 1e3, 2), "found": len(passages), "failed": found.failed,
                          "searched": [source.retriever.name for source in found.choice.sources]}  # fmt: skip
+        if plan.retrieve is None and lookup.gate.sight is not None and lookup.embedding is not None:
+            best = found.passages[0] if found.passages else None
+            verdict = lookup.gate.weigh(await lookup.embedding.embed(*routing_texts(query)), best)
+            run.retrieval |= {"told": verdict.retrieve, "reason": verdict.reason}
+            passages = passages if verdict.retrieve else []
+        self.telemetry.retrieved(found, passages)
         if not passages:
             return query
         run.passages = passages

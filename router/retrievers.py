@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from experts.errors import ConfigError, ConsiliumError, Problem
-from experts.language import Card
+from experts.language import Card, Passage
 from experts.protocols import Encoder, Expert, Retriever
 from experts.retrieval.kinds import RetrieverParts, module
 from experts.retrieval.prompting import TEMPLATE
@@ -19,12 +20,15 @@ from experts.transport import Transport
 from registry.load import Registry
 from registry.schema import RetrieverManifest, RouteManifest
 from router.embedding import Embedding
-from router.gate import fit_gate
-from router.passages import Lookup
-from router.retrieval.choosing import Searchable, open_choosing
+from router.gate import Gate, fit_gate, read_outcomes, sighted
+from router.passages import Lookup, search
+from router.retrieval.choosing import Choosing, Searchable, open_choosing
 from router.retrieval.estimating import fit_chooser
 
 T = TypeVar("T")
+LOOKING_S = 30.0
+AT_ONCE = 8
+"""Searches for a gate's measured queries, when a registry is read."""
 TOKENS_A_PASSAGE = 200
 """Expected of a passage before any is seen: a thousand characters are cut to less."""
 
@@ -85,12 +89,14 @@ class FromFiles:
     def __init__(self) -> None:
         self._held: dict[tuple[str, str], tuple[tuple[Any, ...], Any]] = {}
 
-    async def get(self, route: str, what: str, file: str | None, wanted: tuple[Any, ...], fit: Callable[[], T]) -> T:
-        """What `fit` makes, in a thread; or made before, of the same file for the same `wanted`."""
+    async def get(
+        self, route: str, what: str, file: str | None, wanted: tuple[Any, ...], fit: Callable[[], Awaitable[T]]
+    ) -> T:
+        """What `fit` makes; or made before, of the same file for the same `wanted`."""
         key = (file, _written(file), *wanted)
         before = self._held.get((route, what))
         if before is None or before[0] != key:
-            self._held[route, what] = before = (key, await asyncio.to_thread(fit))
+            self._held[route, what] = before = (key, await fit())
         return cast(T, before[1])
 
     def keep(self, routes: Collection[str]) -> None:
@@ -123,17 +129,45 @@ async def build_lookup(
         cards = tuple(Card(name, registry.retrievers[name].description) for name in part.retrievers)
         of: tuple[Any, ...] = (cards, part.top, encoder, embedding)
         fit = partial(fit_chooser, *by, Path(part.measured), *of)
-        chooser = await files.get(manifest.name, "chooser", part.measured, (*by, *of), fit)
+        chooser = await files.get(manifest.name, "chooser", part.measured, (*by, *of), lambda: asyncio.to_thread(fit))
     outcomes = Path(part.outcomes) if part.outcomes else None
-    terms = (part.gate, part.price, min(part.max_tokens, part.passages * TOKENS_A_PASSAGE), part.confidence)
+    expected = min(part.max_tokens, part.passages * TOKENS_A_PASSAGE)
+    terms: tuple[Any, ...] = (part.gate, part.price, expected, part.confidence, outcomes, encoder)
+    searched = tuple(sources[name] for name in part.retrievers)
+    choosing = await open_choosing(part.mass, part.ranker, chooser)
+    looking = (part.mass, part.ranker, _written(part.ranker), part.measured, _written(part.measured), part.estimator,
+               part.top)  # fmt: skip
     gate = await files.get(
-        manifest.name, "gate", part.outcomes, (*terms, encoder), partial(fit_gate, *terms, outcomes, encoder)
-    )
-    return Lookup(
-        tuple(sources[name] for name in part.retrievers), part.passages, part.max_tokens, part.timeout_ms / 1e3, gate,
-        part.template or TEMPLATE, embedding if gate.fitted else None,
-        await open_choosing(part.mass, part.ranker, chooser),
+        manifest.name, "gate", part.outcomes, (*terms, searched, *looking),
+        lambda: _open_gate(partial(fit_gate, *terms), outcomes, searched, choosing),
     )  # fmt: skip
+    return Lookup(
+        searched, part.passages, part.max_tokens, part.timeout_ms / 1e3, gate, part.template or TEMPLATE,
+        embedding if gate.fitted else None, choosing,
+    )  # fmt: skip
+
+
+async def _open_gate(
+    fit: Callable[[], Gate], outcomes: Path | None, sources: Sequence[Searchable], choosing: Choosing
+) -> Gate:
+    """The gate, and what the sources find for the queries that it was measured with, as far as that takes no longer
+    than `LOOKING_S`."""
+    gate = await asyncio.to_thread(fit)
+    if not gate.fitted or outcomes is None:
+        return gate
+    texts, _ = await asyncio.to_thread(read_outcomes, outcomes)
+    best: list[Passage | None] = [None] * len(texts)
+    waiting = iter(enumerate(texts))
+
+    async def look() -> None:
+        for row, text in waiting:
+            found = await search(sources, text, 1, choosing=choosing)
+            best[row] = found.passages[0] if found.passages else None
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LOOKING_S):
+            await asyncio.gather(*(look() for _ in range(AT_ONCE)))
+    return await asyncio.to_thread(sighted, gate, best)
 
 
 async def close_others(some: Mapping[str, Searched], kept: Mapping[str, Searched]) -> None:

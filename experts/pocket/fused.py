@@ -22,14 +22,14 @@ from typing import Any
 
 from experts.fusion.naming import ROUTER
 from experts.pocket import compound, questions
-from experts.pocket.lessons import shared
+from experts.pocket.lessons import by_itself, shared
 from experts.pocket.measure import HERE, write_rows
 from experts.pocket.questions import SKILLS, final_answer, right
 from experts.pocket.skills.split import Split
 from experts.pocket.train import WEIGHTS
 from experts.pocket.vocabulary import END, IDS, PAD, decode, dialogue
 
-SINGLE = 0.3
+SINGLE = 0.4
 """Share of the training questions that need one skill only."""
 LONGEST = 400
 """Most characters of an answer."""
@@ -42,7 +42,7 @@ def lessons(n: int, seed: int = 1) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for _ in range(n):
         if rng.random() < SINGLE:
-            one = questions.draw(rng.choice(SKILLS), "train", rng)
+            one = by_itself(rng)
             speakers = [(0, len(one.worked), one.skill)]
             rows.append({"prompt": one.prompt, "completion": one.worked, "speakers": speakers})
         else:

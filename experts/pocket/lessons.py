@@ -19,6 +19,7 @@ from experts.pocket.compound import (
     SKILLS_OF,
     SPELL,
     SPELLINGS,
+    WORN,
     Compound,
     Inner,
     Part,
@@ -34,7 +35,9 @@ from experts.pocket.compound import (
     total,
 )  # fmt: skip
 from experts.pocket.compound_words import ASKED, NOUNS
+from experts.pocket.questions import Question
 from experts.pocket.skills import geo, text, units
+from experts.pocket.skills.phrasing import jostled
 from experts.pocket.skills.text import Spelling
 
 SUMS: tuple[str, ...] = ("add", "subtract", "multiply")
@@ -54,7 +57,7 @@ def lesson(rng: Random) -> tuple[str, str]:
     """
     lot = rng.random()
     if lot < 0.2:
-        return questions.draw(rng.choice(questions.SKILLS), "train", rng).prompt, WHOLE
+        return by_itself(rng).prompt, WHOLE
     if lot < 0.4:
         asked = unheard(rng)
         return asked.prompt, asked.plan
@@ -70,6 +73,14 @@ def lesson(rng: Random) -> tuple[str, str]:
             other = _any_name(rng) if skill == "geo" else _any_word(rng)
             prompt, plan = prompt.replace(found[1], other), plan.replace(f" {found[1]}", f" {other}")
     return prompt, plan
+
+
+def by_itself(rng: Random) -> Question:
+    """A training question of one skill, `WORN` of them in words too many or too few; a schema stays as it is."""
+    asked = questions.draw(rng.choice(questions.SKILLS), "train", rng)
+    if asked.skill == "sql" or rng.random() >= WORN:
+        return asked
+    return replace(asked, prompt=jostled(asked.prompt, rng))
 
 
 def invented(rng: Random) -> tuple[Compound, tuple[int, int]]:

@@ -234,6 +234,43 @@ async def test_a_route_s_estimator_chooses_its_retriever(
     assert body["consilium"]["looked_up"]["searched"] == ["law"]
 
 
+UNKNOWN = [
+    "how do I tune a piano",
+    "who won the chess match",
+    "what is the fastest train",
+    "how old is the bridge",
+    "which paint dries first",
+    "where do penguins nest",
+    "how heavy is gold",
+    "who wrote this song",
+    "when was the telephone invented",
+    "what do cats dream of",
+    "why is football popular",
+    "how is glass made",
+]
+
+
+async def test_what_is_found_decides_whether_it_is_told(start: Start, corpora: Path, tmp_path: Path) -> None:
+    """Passages gain where the corpora have something on the question, and cost where they have not."""
+    measured = [query for queries in ASKED.values() for query in queries]
+    rows = [(query, 0, 1) for query in measured[1:]] + [(query, 1, 0) for query in UNKNOWN[1:]]
+    file = tmp_path / "gate.jsonl"
+    file.write_text("\n".join(json.dumps({"query": q, "without": a, "with": b}) for q, a, b in rows))
+    text = registry(corpora, f", outcomes: {file}").replace("gate: always", "gate: auto")
+    served = await start(text.replace("name: auto\n", "name: auto\nencoder: default\n"))
+    told = await (await served.post(f"{served.url}/v1/route", json={"model": "auto", "messages": [
+        {"role": "user", "content": measured[0]}]})).json()  # fmt: skip
+    assert told["retrieval"]["reason"].startswith("what is found decides; before, expected gain")
+    for query, wanted in ((measured[0], True), (UNKNOWN[0], False)):
+        body = await (await served.chat(query, consilium={"explain": True})).json()
+        looked = body["consilium"]["looked_up"]
+        assert looked["told"] is wanted, looked
+        assert looked["found"] == 1
+        assert looked["reason"].startswith("by what was found, expected gain ")
+        assert ("citations" in body["consilium"]) is wanted
+        assert ("<source 1>" in body["choices"][0]["message"]["content"]) is wanted
+
+
 async def test_as_many_retrievers_as_wanted_are_searched_and_the_best_one_s_passages_come_first(
     start: Start, corpora: Path, measured: tuple[Path, dict[str, Any]]
 ) -> None:

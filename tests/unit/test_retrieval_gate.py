@@ -10,7 +10,7 @@ import pytest
 from experts.errors import ConfigError
 from experts.language import Passage
 from experts.retrieval.prompting import cited, with_sources
-from router.gate import arithmetic, fit_gate, read_outcomes
+from router.gate import arithmetic, fit_gate, read_outcomes, sighted
 from router.passages import citations, within
 from router.retrieval.choosing import Choice, merged
 from tests.integration.test_retrieval_index import Letters
@@ -32,6 +32,38 @@ def test_a_fitted_gate_looks_up_where_passages_gained(tmp_path: Path) -> None:
     assert verdict.without is not None
     assert verdict.without < 0.3
     assert gate.share == pytest.approx(0.5)
+
+
+def passage(cosine: float) -> Passage:
+    return Passage("p", "text", ways={"dense": cosine})
+
+
+def test_what_is_found_decides_where_the_query_does_not_tell(tmp_path: Path) -> None:
+    """Every second query has something about it in the corpus, which no query tells."""
+    rows = [(f"a{'bcdefghij'[n % 9]}{n}", float(n % 2), float(1 - n % 2)) for n in range(40)]
+    gate = fit_gate("auto", 0.1, 500, 0.7, outcomes(tmp_path, rows), Letters())
+    best = [passage(0.3 + 0.01 * (n % 5) if n % 2 else 0.7 + 0.01 * (n % 5)) for n in range(40)]
+    seeing = sighted(gate, best)
+    assert seeing.sight is not None
+    assert seeing.share == pytest.approx(0.5)
+    (asked,) = Letters().encode(["abz"])
+    there, nowhere = seeing.weigh(asked, passage(0.72)), seeing.weigh(asked, passage(0.31))
+    assert (there.retrieve, nowhere.retrieve) == (True, False)
+    assert there.using is not None
+    assert there.using > 0.8
+    assert "by what was found, expected gain +" in there.reason
+    assert not seeing.weigh(asked, None).retrieve
+    assert not seeing.weigh(asked, Passage("p", "text")).retrieve
+
+
+def test_what_is_found_is_ignored_where_it_tells_nothing_more(tmp_path: Path) -> None:
+    rows = [(f"aaa{c}", 1.0, 0.0) for c in "bcdefg"] + [(f"zzz{c}", 0.0, 1.0) for c in "bcdefg"]
+    gate = fit_gate("auto", 0.1, 500, 0.7, outcomes(tmp_path, rows), Letters())
+    same = sighted(gate, [passage(0.5)] * 12)
+    assert same.sight is None or same.weigh(Letters().encode(["aaah"])[0], passage(0.5)).retrieve is False
+    assert sighted(gate, [None] * 12).sight is None
+    assert sighted(gate, [*[None] * 7, *[passage(0.5)] * 5]).sight is None
+    assert sighted(gate, [Passage("p", "text")] * 12).sight is None
 
 
 def test_no_gain_above_the_price_means_no_passages(tmp_path: Path) -> None:

@@ -177,6 +177,18 @@ def _worn(core: str, rng: Random) -> str:
     return " ".join(words)
 
 
+def jostled(said: str, rng: Random) -> str:
+    """A whole question, one or two small words of it left out or pushed aside by idle ones. Other words stay side by
+    side, as they may be a name."""
+    words = said.split(" ")
+    for _ in range(rng.randint(1, 2)):
+        small = [place for place, word in enumerate(words) if place and word in _SMALL]
+        if small:
+            place = rng.choice(small)
+            words[place : place + 1] = rng.choice(([], [idle(rng, 1)], [idle(rng, 2), words[place]]))
+    return " ".join(words)
+
+
 def _disturbed(said: str, rng: Random) -> str:
     """Put idle words before or after the question, now and then."""
     lot = rng.random()
