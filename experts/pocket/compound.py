@@ -74,7 +74,7 @@ class Compound:
         result. A last line states the whole answer where the parts stand side by side."""
         said = [(one.skill, f"{one.prompt}\n{one.worked}") for one in self.parts]
         texts = [*(f"{words}\n" for _, words in said[:-1]), said[-1][1]]
-        if not self.parts[-1].after:
+        if len(self.parts) > 1 and not self.parts[-1].after:
             texts[-1] += f"\nAnswer: {self.answer}"
         return tuple((skill, words) for (skill, _), words in zip(said, texts, strict=True))
 

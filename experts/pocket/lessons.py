@@ -37,11 +37,13 @@ from experts.pocket.compound import (
 from experts.pocket.compound_words import ASKED, NOUNS
 from experts.pocket.questions import Question
 from experts.pocket.skills import geo, text, units
-from experts.pocket.skills.phrasing import jostled
+from experts.pocket.skills.phrasing import jostled, wrapped
 from experts.pocket.skills.text import Spelling
 
 SUMS: tuple[str, ...] = ("add", "subtract", "multiply")
 
+ONE_PART = 0.15
+"""Share of the questions that several answer which have one part only."""
 MADE_UP = "made up"
 """The skill of a part that nobody has."""
 WHOLE = "1: {query}"
@@ -194,13 +196,23 @@ def _respelled(part: Part, operation: str, word: str) -> Part:
     return replace(part, posed=posed, prompt=SPELL[operation].format(word), answer=value.answer, worked=value.worked)
 
 
+def one_part(rng: Random) -> Compound:
+    """A question of one part, posed anew as those of two are: after the first part there need not be another."""
+    inner = single(rng, "train", rng.choice(list(SKILLS_OF)))
+    said = wrapped("{x}", "train", rng, varied=True).replace("{x}", inner.noun)
+    return Compound("", inner.operation, said, inner.part.answer, (inner.part,), "train")
+
+
 def shared(rng: Random) -> tuple[Compound, list[tuple[int, int]]]:
-    """A training question of two skills whose answer several write, and the spans of it that nobody could know.
+    """A training question of two skills (some of one) whose answer several write, and the spans of it that nobody could
+    know.
 
     Many names, facts, words and operations are made up: who poses a part anew has to copy what stands there, known or
     not.
     """
     lot = rng.random()
+    if rng.random() < ONE_PART:
+        return one_part(rng), []
     if lot < 0.15:
         return _beside(rng) if rng.random() < 0.6 else _summed(rng), []
     if lot < 0.4:

@@ -2,17 +2,20 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import pytest
 
+from experts.fusion.naming import ROUTER
 from experts.pocket import questions
 from experts.pocket.compound import NOVEL, compounds, draw
-from experts.pocket.compound_words import NOUNS
-from experts.pocket.lessons import MADE_UP, WHOLE, company, invented, lesson, shared, unheard
+from experts.pocket.compound_words import ASKED, NOUNS
+from experts.pocket.fused import turns
+from experts.pocket.lessons import MADE_UP, WHOLE, by_itself, company, invented, lesson, one_part, shared, unheard
 from experts.pocket.questions import final_answer
 from experts.pocket.skills import geo
-from experts.pocket.skills.phrasing import chosen
+from experts.pocket.skills.phrasing import chosen, jostled
 from experts.pocket.vocabulary import CHARACTERS
 
 SPLITS = ("train", "validation", "test")
@@ -131,7 +134,8 @@ def test_who_speaks_where_in_an_answer_of_two_skills() -> None:
             assert skill == part.skill
             assert asked.worked[last:start] == ("\n" if last else "") + part.prompt + "\n"
             last = end
-        assert asked.worked[last:] == ("" if asked.parts[-1].after else f"\nAnswer: {asked.answer}")
+        alone = asked.parts[-1].after or len(asked.parts) == 1
+        assert asked.worked[last:] == ("" if alone else f"\nAnswer: {asked.answer}")
         for start, end in given:
             assert any(first <= start < end <= last for first, last, _ in asked.speakers)
     assert facts > 60
@@ -158,3 +162,53 @@ def test_an_expert_learns_only_its_own_part_of_an_answer(skill: str) -> None:
     assert alone > 40
     assert beside > 80
     assert handed_over > 15
+
+
+def test_what_is_asked_about_a_part_has_fields_and_is_not_held_out() -> None:
+    rng = Random(8)
+    for name, cores in ASKED.items():
+        fields = {tuple(sorted(set(re.findall(r"{[ab]}|{w}", core)))) for core in cores.test}
+        for _ in range(100):
+            said = chosen(replace(cores, bank=""), "train", rng)
+            assert tuple(sorted(set(re.findall(r"{[ab]}|{w}", said)))) in fields, (name, said)
+            assert said not in cores.validation + cores.test
+
+
+def test_a_question_that_is_jostled_keeps_what_it_asks_about() -> None:
+    rng, changed = Random(6), 0
+    for _ in range(300):
+        said = jostled("What is the capital of New Zealand and of 27 x 4 in it?", rng)
+        assert said.startswith("What ")
+        assert all(words in said for words in ("capital", "New Zealand", "27 x 4"))
+        changed += said != "What is the capital of New Zealand and of 27 x 4 in it?"
+    assert changed > 250
+    assert any("\n" in by_itself(rng).prompt for _ in range(60))  # a schema stays as it is
+
+
+def test_a_question_of_one_part_is_posed_anew_and_ends_with_its_part() -> None:
+    rng = Random(5)
+    for _ in range(200):
+        asked = one_part(rng)
+        (part,) = asked.parts
+        assert asked.worked == f"{part.prompt}\n{part.worked}"
+        assert final_answer(asked.worked) == asked.answer == part.answer
+
+
+def test_the_router_and_the_experts_take_turns_without_a_gap() -> None:
+    rng, seen = Random(9), set[str]()
+    for _ in range(300):
+        asked, given = shared(rng)
+        spans = turns(asked)
+        covered = (
+            sorted([*[span[:2] for span in spans], *given]) if MADE_UP in [p.skill for p in asked.parts] else spans
+        )
+        assert covered[0][0] == 0
+        assert covered[-1][1] == len(asked.worked)
+        assert all(before[1] == after[0] for before, after in pairwise(covered))
+        for start, end, name in spans:
+            said = asked.worked[start:end]
+            seen.add(name)
+            if name != ROUTER:
+                assert said.rstrip("\n") in [part.worked for part in asked.parts if part.skill == name]
+                assert said.endswith("\n") or end == len(asked.worked)
+    assert seen == {ROUTER, "calc", "geo", "text", "units"}
