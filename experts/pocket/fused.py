@@ -1,6 +1,7 @@
 """The fused pocket model: what its router is trained on, and what it is measured with.
 
 python -m experts.pocket.fused data --out build/fused        writes build/fused/train.jsonl and says how to train
+python -m experts.pocket.fused settle --router DIR           when the router speaks itself, by validation questions
 python -m experts.pocket.fused pairs --router DIR --out …    preferences for stage 2, of what the router gets wrong
 python -m experts.pocket.fused measure --router DIR          accuracy on held-out questions, as JSON
 python -m experts.pocket.fused outcomes                      what a router of queries learns of it: outcomes.jsonl.gz
@@ -207,6 +208,47 @@ def train(chosen: argparse.Namespace) -> None:
     halved(out / "model.safetensors")
 
 
+def settle(folder: Path, base: Path, n: int = 300) -> dict[str, float]:
+    """Sets the head's bias for nobody by questions in validation wordings, n of one skill and n of two.
+
+    At the first token the router poses a part anew, or an expert answers: whatever mistakes the fewest of the one kind
+    for the other, as a share of each, the middle of the best shifts. Returns the shift and both shares.
+    """
+    import numpy as np
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from experts.fusion import members
+
+    router = members.open_router(folder, len(SKILLS), base).eval()
+    head = getattr(router, members.HEAD)
+    each = -(-n // len(SKILLS))
+    ones = [one.prompt for skill in SKILLS for one in questions.questions(skill, "validation", each, SEED)]
+    twos = [two.prompt for two in compound.compounds("validation", n, SEED)]
+
+    @torch.inference_mode()
+    def margins(prompts: Sequence[str]) -> Any:
+        found: list[float] = []
+        for prompt in prompts:
+            ids = torch.tensor([dialogue(prompt.strip())[0]])
+            said = router(input_ids=ids, output_hidden_states=True, use_cache=False, logits_to_keep=1)
+            scores = head(said.hidden_states[-1][0, -1].float())
+            found.append(float(scores[-1] - scores[:-1].max()))
+        return np.array(found)
+
+    one, two = margins(ones), margins(twos)
+    shifts = np.round(np.arange(-8, 8.05, 0.1), 1)
+    wrong = np.array([(one > shift).mean() + (two < shift).mean() for shift in shifts])
+    shift = float(np.median(shifts[wrong == wrong.min()]))
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights[f"{members.HEAD}.bias"][-1] -= shift
+    partial = file.with_suffix(".partial")
+    save_file(weights, partial, {"format": "pt"})
+    partial.replace(file)
+    return {"shift": shift, "one_wrong": float((one > shift).mean()), "two_wrong": float((two < shift).mean())}
+
+
 def halved(file: Path) -> None:
     """Keeps weights in float16: rounding moves each by at most 2^-11 of itself, and halves the file."""
     from safetensors.torch import load_file, save_file
@@ -220,7 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one of the commands."""
     words = argparse.ArgumentParser(prog="python -m experts.pocket.fused", description=__doc__,
                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    words.add_argument("what", choices=("data", "train", "pairs", "measure", "outcomes"))
+    words.add_argument("what", choices=("data", "train", "settle", "pairs", "measure", "outcomes"))
     words.add_argument("--out", type=Path, default=Path("build/fused"), help="folder of what is written")
     words.add_argument("--router", type=Path, default=WEIGHTS / "fused", help="a trained router")
     words.add_argument("--weights", type=Path, default=WEIGHTS, help="the experts")
@@ -244,6 +286,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if chosen.what == "train":
         train(chosen)
+        return
+    if chosen.what == "settle":
+        print(json.dumps(settle(chosen.router, chosen.weights / "base")))
         return
     members = Members.open(chosen.router, chosen.weights, chosen.device)
     if chosen.what == "pairs":
