@@ -134,17 +134,23 @@ async def build_lookup(
     expected = min(part.max_tokens, part.passages * TOKENS_A_PASSAGE)
     terms: tuple[Any, ...] = (part.gate, part.price, expected, part.confidence, outcomes, encoder)
     searched = tuple(sources[name] for name in part.retrievers)
+    looks = all(_in_process(registry.retrievers[name]) for name in part.retrievers)
     choosing = await open_choosing(part.mass, part.ranker, chooser)
     looking = (part.mass, part.ranker, _written(part.ranker), part.measured, _written(part.measured), part.estimator,
                part.top)  # fmt: skip
     gate = await files.get(
-        manifest.name, "gate", part.outcomes, (*terms, searched, *looking),
-        lambda: _open_gate(partial(fit_gate, *terms), outcomes, searched, choosing),
+        manifest.name, "gate", part.outcomes, (*terms, searched, looks, *looking),
+        lambda: _open_gate(partial(fit_gate, *terms), outcomes if looks else None, searched, choosing),
     )  # fmt: skip
     return Lookup(
         searched, part.passages, part.max_tokens, part.timeout_ms / 1e3, gate, part.template or TEMPLATE,
         embedding if gate.fitted else None, choosing,
     )  # fmt: skip
+
+
+def _in_process(manifest: RetrieverManifest) -> bool:
+    """Whether searching it asks no other server, which might be slow, or paid for."""
+    return manifest.provider != "remote" and (manifest.rerank is None or manifest.rerank.expert is None)
 
 
 async def _open_gate(

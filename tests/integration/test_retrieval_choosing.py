@@ -257,9 +257,12 @@ async def test_what_is_found_decides_whether_it_is_told(start: Start, corpora: P
     file = tmp_path / "gate.jsonl"
     file.write_text("\n".join(json.dumps({"query": q, "without": a, "with": b}) for q, a, b in rows))
     text = registry(corpora, f", outcomes: {file}").replace("gate: always", "gate: auto")
-    served = await start(text.replace("name: auto\n", "name: auto\nencoder: default\n"))
-    told = await (await served.post(f"{served.url}/v1/route", json={"model": "auto", "messages": [
-        {"role": "user", "content": measured[0]}]})).json()  # fmt: skip
+    dear = await start(text.replace("name: law\n", "name: law\nrerank: {expert: echo}\n"))
+    asked = {"model": "auto", "messages": [{"role": "user", "content": measured[0]}]}
+    reason = (await (await dear.post(f"{dear.url}/v1/route", json=asked)).json())["retrieval"]["reason"]
+    assert reason.startswith("expected gain"), "nobody pays an expert for reading all that was measured"
+    served = await start(text)
+    told = await (await served.post(f"{served.url}/v1/route", json=asked)).json()
     assert told["retrieval"]["reason"].startswith("what is found decides; before, expected gain")
     for query, wanted in ((measured[0], True), (UNKNOWN[0], False)):
         body = await (await served.chat(query, consilium={"explain": True})).json()
