@@ -27,6 +27,7 @@ last token of a span, which hands over, the router learns its word instead. Wher
 its words, and to pick nobody: a head with a row more than experts has that choice.
 """
 
+from collections.abc import Callable
 from math import log
 from typing import NamedTuple
 
@@ -51,7 +52,6 @@ class Heard(NamedTuple):
     liked: torch.Tensor
     named: torch.Tensor
 
-    @property
     def own(self) -> torch.Tensor:
         """(…): the router's log-probabilities of the labels."""
         return self.logits.float().log_softmax(dim=-1).gather(-1, self.labels[..., None])[..., 0]
@@ -62,9 +62,11 @@ class Heard(NamedTuple):
         after = torch.nn.functional.pad(self.named[:, 1:], (0, 1), value=-1)
         return (self.named >= 0) & (self.named < self.spoken.shape[-1]) & (self.named == after)
 
-    def or_nobody(self, experts: torch.Tensor, nobody: torch.Tensor) -> torch.Tensor:
-        """(…, n) of the experts, and (…) for the row of nobody where the head has one."""
-        return torch.cat([experts, nobody[..., None]], dim=-1) if self.scores.shape[-1] > experts.shape[-1] else experts
+    def or_nobody(self, experts: torch.Tensor, nobody: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """(…, n) of the experts, and (…) for the row of nobody, made only where the head has one."""
+        if self.scores.shape[-1] == experts.shape[-1]:
+            return experts
+        return torch.cat([experts, nobody()[..., None]], dim=-1)
 
 
 def disputed(heard: Heard) -> torch.Tensor:
@@ -75,7 +77,7 @@ def disputed(heard: Heard) -> torch.Tensor:
 
 def next_token(heard: Heard) -> torch.Tensor:
     """The router's own -log p(y) of the answer tokens at which it is not to be silent, divided by the number of all."""
-    return -(heard.own * (heard.mask & ~heard.silent)).sum() / heard.mask.sum()
+    return -(heard.own() * (heard.mask & ~heard.silent)).sum() / heard.mask.sum()
 
 
 def told(heard: Heard) -> torch.Tensor:
@@ -88,7 +90,7 @@ def told(heard: Heard) -> torch.Tensor:
 def routing(heard: Heard) -> torch.Tensor:
     """L_route, divided by the number of answer tokens, as `next_token` is; nobody's words are the router's, as they
     stand."""
-    said = heard.or_nobody(heard.spoken.float(), heard.own.detach())
+    said = heard.or_nobody(heard.spoken.float(), lambda: heard.own().detach())
     mixed = (heard.scores.float().log_softmax(dim=-1) + said).logsumexp(dim=-1)
     return -(mixed * disputed(heard)).sum() / heard.mask.sum()
 
@@ -126,9 +128,9 @@ def fused(heard: Heard) -> torch.Tensor:
 def answers(heard: Heard) -> tuple[torch.Tensor, torch.Tensor]:
     """(batch,) twice: the summed log-probabilities of each answer, the router's, and those of the picked experts."""
     picked = heard.scores.detach().argmax(dim=-1, keepdim=True)
-    said = heard.or_nobody(heard.spoken.float(), torch.zeros_like(heard.spoken[..., 0], dtype=torch.float32))
+    said = heard.or_nobody(heard.spoken.float(), lambda: torch.zeros_like(heard.spoken[..., 0], dtype=torch.float32))
     theirs = said.gather(-1, picked)[..., 0]
-    return (heard.own * heard.mask).sum(dim=-1), (theirs * heard.mask).sum(dim=-1)
+    return (heard.own() * heard.mask).sum(dim=-1), (theirs * heard.mask).sum(dim=-1)
 
 
 def preference(heard: Heard, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,7 +158,7 @@ def watch(heard: Heard) -> Routing:
     chosen = heard.scores.argmax(dim=-1)
     named = heard.named >= 0
     counted = named | (disputed(heard) & hits.any(dim=-1))
-    hits = heard.or_nobody(hits, heard.logits.argmax(dim=-1) == heard.labels)
+    hits = heard.or_nobody(hits, lambda: heard.logits.argmax(dim=-1) == heard.labels)
     right = torch.where(named, chosen == heard.named, hits.gather(-1, chosen[..., None])[..., 0]) & counted
     picked = torch.nn.functional.one_hot(chosen, heard.scores.shape[-1]) * heard.mask[..., None]
     return Routing(counted.sum(), right.sum(), picked.sum(dim=(0, 1)))

@@ -188,11 +188,16 @@ def put(core: str, noun: str, split: Split, rng: Random) -> str:
     return said if split == "train" else said[:1].upper() + said[1:]
 
 
+def about(operation: str, split: Split, rng: Random) -> str:
+    """What text is asked about `{x}`."""
+    return phrase(ASKED[operation], split, rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+
+
 def _spelled(rng: Random, split: Split, relation: str, operation: str) -> tuple[str, str, tuple[Part, ...]]:
     """What geo knows, for text to work on, which reads lower case."""
     inner = fact(rng, split, relation, word=True)
     value = Spelling(operation, inner.part.answer.lower())
-    core = phrase(ASKED[operation], split, rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+    core = about(operation, split, rng)
     posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
     last = Part("text", posed, asked, value.answer, value.worked, (1,))
     return put(core, inner.noun, split, rng), value.answer, (inner.part, last)

@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from experts.errors import ConfigError
 from experts.fusion.naming import ROUTER
 from experts.pocket import compound, questions
 from experts.pocket.lessons import by_itself, shared
@@ -222,6 +223,8 @@ def settle(folder: Path, base: Path, n: int = 300) -> dict[str, float]:
 
     router = members.open_router(folder, len(SKILLS), base).eval()
     head = getattr(router, members.HEAD)
+    if head.out_features == len(SKILLS):
+        raise ConfigError(f"{folder}: its routing head has no row for nobody; train it on data that name the router")
     each = -(-n // len(SKILLS))
     ones = [one.prompt for skill in SKILLS for one in questions.questions(skill, "validation", each, SEED)]
     twos = [two.prompt for two in compound.compounds("validation", n, SEED)]

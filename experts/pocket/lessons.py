@@ -23,6 +23,7 @@ from experts.pocket.compound import (
     Compound,
     Inner,
     Part,
+    about,
     beside,
     draw,
     fact,
@@ -34,7 +35,7 @@ from experts.pocket.compound import (
     spelling,
     total,
 )  # fmt: skip
-from experts.pocket.compound_words import ASKED, NOUNS
+from experts.pocket.compound_words import NOUNS
 from experts.pocket.questions import Question
 from experts.pocket.skills import geo, text, units
 from experts.pocket.skills.phrasing import jostled, wrapped
@@ -141,7 +142,7 @@ def unheard(rng: Random) -> Compound:
     else:
         operation = rng.choice(SPELLINGS)
         value = Spelling(operation, inner.part.answer.lower())
-        core = phrase(ASKED[operation], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+        core = about(operation, "train", rng)
         posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
         said, answer = put(core, inner.noun, "train", rng), value.answer
         parts = (inner.part, Part("text", posed, asked, answer, value.worked, (1,)))
@@ -294,7 +295,7 @@ def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:
         case "words":
             inner = spelling(rng, "train", "reverse")
             outer = rng.choice(SPELLINGS)
-            core = phrase(ASKED[outer], "train", rng).replace("the word {w}", "{x}").replace("{w}", "{x}")
+            core = about(outer, "train", rng)
             return _chained(rng, inner, core, "text", SPELL[outer].format("{1:lower}"))
         case "world":
             inner = fact(rng, "train", "country")

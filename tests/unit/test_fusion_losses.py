@@ -10,6 +10,7 @@ from experts.fusion import losses, members, rule, samples, scores, train
 from experts.fusion.losses import Heard
 from experts.fusion.naming import named
 from experts.fusion.samples import Sequenced
+from experts.pocket.fused import settle
 from experts.pocket.train import WEIGHTS
 
 VOCABULARY, EXPERTS, LENGTH = 11, 3, 6
@@ -146,6 +147,11 @@ def test_a_router_that_is_named_learns_to_pick_nobody_and_its_own_words() -> Non
     differ = losses.disputed(batch)
     assert float(losses.routing(sure)) == pytest.approx(-float((own * differ).sum()) / total, rel=1e-4)
     assert losses.answers(sure)[1].abs().sum() == 0
+
+
+def test_a_head_without_a_row_for_nobody_has_no_bias_to_settle() -> None:
+    with pytest.raises(ConfigError, match="its routing head has no row for nobody; train it on data that name the"):
+        settle(WEIGHTS / "base", WEIGHTS / "base")
 
 
 def test_preferences_reach_the_router_s_logits_and_not_the_head() -> None:
