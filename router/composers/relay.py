@@ -1,9 +1,9 @@
 """`relay`: experts on separate, ordinary servers write one answer token by token. Three modes.
 
 `span` (default): the first seat speaks, and hands over for a stretch where it is not sure (`router.relay.span`).
-`verify`: every token is one that the fused rule picks, drafted and judged (`router.relay.together`). `token`: the same
-in lock-step, as the reference. The rule is a product of experts over their likeliest tokens (`router.relay.rule`):
-FusionRoute's own rule needs the router's hidden state, which no server gives away.
+`verify`: every token is one that the fused rule picks, drafted, and judged while the draft goes on
+(`router.relay.together`). `token`: the same in lock-step, as the reference. The rule is a product of experts over their
+likeliest tokens (`router.relay.rule`): FusionRoute's own needs the router's hidden state, which no server gives away.
 
 `n` > 1, log-probabilities, penalties, `logit_bias`, images and tool calls fall to `single`, and so do requests
 for which fewer than two seats can be asked by token or the budget has fewer than two calls. Structured output: the
@@ -36,6 +36,7 @@ from router.parts import Part
 from router.plan import Plan
 from router.protocols import Call, Heard, Voices
 from router.relay.desk import Desk
+from router.relay.pace import Pace
 from router.relay.rule import Draw, shares
 from router.relay.span import Handing, Terms
 from router.relay.together import Together
@@ -60,7 +61,7 @@ class Options(BaseModel):
     stretch: int = Field(default=32, ge=1, le=4096, description="span: tokens of a hand-over.")
     hand_overs: int = Field(default=8, ge=0, le=256, description="span: hand-overs at most.")
     top: int = Field(default=20, ge=1, le=1000, description="Likeliest tokens of each expert that the rule sees.")
-    draft: int = Field(default=32, ge=2, le=256, description="verify: tokens of a draft at most.")
+    draft: int = Field(default=32, ge=2, le=256, description="verify: tokens that are judged at a time, at most.")
     weights: Literal["quality", "equal"] | dict[str, Annotated[float, Field(gt=0)]] = Field(
         default="quality", description="verify, token: by expected quality, all the same, or a weight an expert."
     )
@@ -73,6 +74,7 @@ def build(options: Options) -> Relay:
 class Relay:
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._paces: dict[tuple[str, ...], Pace] = {}
 
     def check(self, cards: Sequence[Card]) -> None:
         """`verify` and `token` need one tokenizer. Raises ConfigError naming the first two that differ."""
@@ -177,7 +179,10 @@ class Relay:
             raise BadRequest(_differ(options.mode, *unlike), param="consilium.compose")
         weights = self._weights(voices, names)
         together = Together(desk, voices, parts, weights, options.top, _draw(query))
-        await (together.token() if options.mode == "token" else together.verify(options.draft))
+        if options.mode == "token":
+            await together.token()
+        else:
+            await together.verify(self._paces.setdefault(tuple(names), Pace(options.draft)))
         told: dict[str, Any] = {"mode": options.mode, "rounds": together.rounds}
         if options.mode == "verify" and together.drafted:
             told["accepted"] = round(together.accepted / together.drafted, 4)

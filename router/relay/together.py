@@ -1,15 +1,17 @@
 """`token` and `verify`: every token of the answer is one that the experts' fused rule picks.
 
-`token` asks every expert for one token at a time, in lock-step. `verify` has one expert draft several, and the others
-score the draft in one pass; it is kept as far as the rule would have picked the same, and the rule's own token follows
-(speculative decoding, arXiv 2211.17192, with the product of experts as the target). Both pick by the same rule from the
-same rows, so both write the same answer, as far as a server's prefill and its decoding agree in the last digits.
+`token` asks every expert for one token at a time, in lock-step. `verify` has one expert draft as it would speak alone;
+the others score what there is in one pass, while it goes on; it is kept as far as the rule would have picked the same,
+and the rule's own token follows (speculative decoding, arXiv 2211.17192, with the product of experts as the target).
+Both pick by the same rule from the same rows, so both write the same answer, as far as a server's prefill and its
+decoding agree in the last digits.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from time import perf_counter
 from typing import TypeVar
 
 from experts.errors import ExpertError
@@ -17,10 +19,9 @@ from experts.protocols import Said, Top
 from router.parts import Part
 from router.protocols import Voices
 from router.relay.desk import Desk
+from router.relay.drafting import Drafting
+from router.relay.pace import Pace
 from router.relay.rule import Draw, Pick, pick
-
-LEAST_DRAFT = 2
-FIRST_DRAFT = 8
 
 T = TypeVar("T")
 
@@ -53,37 +54,56 @@ class Together:
             await self._take(self._pick([one.top for one in said]), said)
         await self._tell()
 
-    async def verify(self, most: int) -> None:
-        """Draft and judge, until the answer has ended. Drafts have at most `most` tokens: twice as many as the last
-        where that was kept whole, else one more than was kept. Who liked the rule's own token best drafts next."""
-        desk = self._desk
-        length = min(FIRST_DRAFT, most)
-        drafter: Part = self._parts[0]
-        while desk.open and (room := self._room()):
+    async def verify(self, pace: Pace) -> None:
+        """Draft and judge, until the answer has ended. `pace` says how much is judged at a time; who liked the rule's
+        own token best drafts next."""
+        length, drafter = pace.first, self._parts[0]
+        while self._desk.open and (room := self._room()):
             if drafter not in self._parts:
                 drafter = self._parts[0]
-            answer = list(desk.tokens)
-            drafting = self._one(drafter, drafter.drafted(answer, min(length, room), self._top))
-            draft, _ = await asyncio.gather(drafting, self._tell())
-            if draft is None:
-                continue
-            words = [said.token for said in draft]
+            async with Drafting(drafter, list(self._desk.tokens), room, self._top) as drafting:
+                length, drafter = await self._kept(drafter, drafting, pace, length)
+        await self._tell()
+
+    async def _kept(self, drafter: Part, drafting: Drafting, pace: Pace, length: int) -> tuple[int, Part]:
+        """Judge a draft behind its drafter, who goes on meanwhile, until the rule picks another token, or it ends.
+        Returns how much to judge next, and who drafts."""
+        desk = self._desk
+        while desk.open:
+            started, answer = perf_counter(), list(desk.tokens)
+            draft, _ = await asyncio.gather(drafting.following(length), self._tell())
+            if not draft:
+                self._ended(drafter, drafting)
+                break
             scored = await self._each([self._judged(part, drafter, answer, draft) for part in self._parts])
+            kept, picked = await self._agreed(draft, scored)
             self.rounds += 1
             self.drafted += len(draft)
-            kept = 0
-            for place, said in enumerate(draft):
-                found = self._pick([row[place] for row in scored])
-                await self._take(found, [said])
-                if found.token != words[place]:
-                    drafter = self._parts[found.voice]
-                    break
-                kept += 1
-                if not desk.open:
-                    break
             self.accepted += kept
-            length = min(2 * length, most) if kept == len(draft) else max(LEAST_DRAFT, kept + 1)
-        await self._tell()
+            pace.took(length, perf_counter() - started, len(desk.tokens) - len(answer))
+            length = pace.following(length, len(draft), kept)
+            if picked is not None:
+                return length, self._parts[picked.voice]
+        return length, drafter
+
+    async def _agreed(self, draft: Sequence[Said], scored: Sequence[Sequence[Top]]) -> tuple[int, Pick | None]:
+        """Takes a draft as far as the rule picks the same: how many of its tokens, and the rule's own after them, if
+        there is one."""
+        for place, said in enumerate(draft):
+            if not self._desk.open:
+                return place, None
+            picked = self._pick([row[place] for row in scored])
+            await self._take(picked, [said])
+            if picked.token != said.token:
+                return place, picked
+        return len(draft), None
+
+    def _ended(self, drafter: Part, drafting: Drafting) -> None:
+        """The drafter says no more, and the answer goes on: it failed, or its server's room is used up."""
+        if drafting.fault is not None:
+            self._left(drafter, drafting.fault)
+        elif not drafting.began:
+            self._desk.end("length")
 
     async def _judged(self, part: Part, drafter: Part, answer: list[int], draft: Sequence[Said]) -> list[Top]:
         if part is drafter:
@@ -140,8 +160,12 @@ class Together:
         try:
             return await asked
         except ExpertError as fault:
-            if len(self._parts) == 1:
-                raise
-            self._parts.remove(part)
-            self._voices.note(left=f"{part.expert}: {fault.message}")
+            self._left(part, fault)
             return None
+
+    def _left(self, part: Part, fault: ExpertError) -> None:
+        """Go on without an expert that failed. Raises the fault where nobody else is left."""
+        if len(self._parts) == 1:
+            raise fault
+        self._parts.remove(part)
+        self._voices.note(left=f"{part.expert}: {fault.message}")

@@ -15,6 +15,7 @@ from experts.language import Answer, Card
 from router.budget import Allowance
 from router.composers import open_composer
 from router.composers.relay import Relay
+from router.relay.pace import Pace
 from router.relay.rule import Draw, evenness, pick, shares, top1
 from router.relay.threshold import Row, fit, read_rows
 from tests.scripted_voices import Room, asked, planned, room
@@ -128,7 +129,29 @@ async def test_a_draft_that_all_agree_on_takes_few_rounds() -> None:
     answer, where = await relayed({"a": same, "b": same}, {"mode": "verify"}, temperature=0)
     assert answer.text == "word " * 60
     assert where.run.notes["accepted"] == 1.0
-    assert where.run.notes["rounds"] <= 4
+    assert where.run.notes["rounds"] <= 8  # of 8 tokens each, however slow the longer drafts happened to be
+
+
+def test_drafts_grow_while_that_pays_and_shrink_to_what_is_kept() -> None:
+    pace = Pace(32)
+    length, lengths = pace.first, list[int]()
+    for _ in range(5):
+        lengths.append(length)
+        pace.took(length, 1.0, length)  # a draft of any length takes as long
+        length = pace.following(length, length, length)
+    assert lengths == [8, 16, 32, 32, 32]
+    assert [pace.following(32, 32, kept) for kept in (0, 1, 3, 5, 20)] == [2, 2, 4, 8, 32]
+
+
+def test_a_length_that_was_slower_is_left_out_and_tried_again_later() -> None:
+    pace = Pace(32)
+    pace.took(8, 0.8, 8)
+    pace.took(16, 4.0, 16)  # judging 16 takes more than twice as long as judging 8
+    found = [pace.following(8, 8, 8) for _ in range(40)]
+    assert found[:5] == [8] * 5
+    assert 16 in found
+    pace.took(16, 1.0, 16)
+    assert pace.first == 8
 
 
 @pytest.mark.parametrize("mode", ["span", "token", "verify"])
