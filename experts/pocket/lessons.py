@@ -8,13 +8,11 @@ no question has: what a phrase asks for is to be read apart from what is asked a
 has do not occur.
 """
 
-import re
 from dataclasses import replace
 from random import Random
 
 from experts.pocket import questions
 from experts.pocket.compound import (
-    FACTS,
     NOVEL,
     SKILLS_OF,
     SPELL,
@@ -22,12 +20,10 @@ from experts.pocket.compound import (
     WORN,
     Compound,
     Inner,
-    Part,
     about,
     beside,
     draw,
     fact,
-    joined,
     phrase,
     put,
     reckoned,
@@ -36,17 +32,13 @@ from experts.pocket.compound import (
     total,
 )  # fmt: skip
 from experts.pocket.compound_words import NOUNS
+from experts.pocket.made_up import MADE_UP, SUBJECT, SUMS, any_name, any_word, invented, respelled, unheard
 from experts.pocket.questions import Question
-from experts.pocket.skills import geo, text, units
+from experts.pocket.skills import units
 from experts.pocket.skills.phrasing import jostled, wrapped
-from experts.pocket.skills.text import Spelling
-
-SUMS: tuple[str, ...] = ("add", "subtract", "multiply")
 
 ONE_PART = 0.15
 """Share of the questions that several answer which have one part only."""
-MADE_UP = "made up"
-"""The skill of a part that nobody has."""
 WHOLE = "1: {query}"
 """The plan of a question of one skill."""
 
@@ -71,9 +63,9 @@ def lesson(rng: Random) -> tuple[str, str]:
         prompt, posed = asked.prompt, [(part.skill, part.posed) for part in asked.parts]
     plan = "\n".join(f"{number}: {line}" for number, (_, line) in enumerate(posed, 1))
     for skill, line in posed:
-        found = _SUBJECT.search(line)
+        found = SUBJECT.search(line)
         if found and "{" not in found[1] and prompt.count(found[1]) == 1 and rng.random() < 0.75:
-            other = _any_name(rng) if skill == "geo" else _any_word(rng)
+            other = any_name(rng) if skill == "geo" else any_word(rng)
             prompt, plan = prompt.replace(found[1], other), plan.replace(f" {found[1]}", f" {other}")
     return prompt, plan
 
@@ -84,117 +76,6 @@ def by_itself(rng: Random) -> Question:
     if asked.skill == "sql" or rng.random() >= WORN:
         return asked
     return replace(asked, prompt=jostled(asked.prompt, rng))
-
-
-def invented(rng: Random) -> tuple[Compound, tuple[int, int]]:
-    """A training question whose fact is made up, and where in its worked answer the fact is first stated.
-
-    Of most countries the name is made up, too. Whoever learns from the rest of these learns what follows a fact, not
-    the fact.
-    """
-    while True:
-        asked = draw("train", rng)
-        place = next((place for place, one in enumerate(asked.parts) if one.skill == "geo"), None)
-        found = _SUBJECT.search(asked.parts[place].posed) if place is not None else None
-        if place is not None and found and asked.prompt.count(found[1]) == 1:
-            break
-    known, last = asked.parts[place], asked.parts[-1]
-    name = found[1] if rng.random() < 0.3 else _any_name(rng)
-    answer = _any_word(rng).capitalize()
-    answer = answer.lower() if known.answer.islower() else answer
-    fact = replace(
-        known,
-        posed=known.posed.replace(found[1], name),
-        prompt=known.prompt.replace(found[1], name),
-        worked=known.worked.replace(f"Answer: {known.answer}", "Answer: ").replace(found[1], name) + answer,
-        answer=answer,
-    )
-    parts = [fact if one is known else one for one in asked.parts]
-    if last.after:
-        parts[-1] = _respelled(last, asked.combination.split(">")[1], answer.lower())
-    made = replace(
-        asked,
-        prompt=asked.prompt.replace(found[1], name),
-        answer=parts[-1].answer if last.after else ", ".join(one.answer for one in parts),
-        parts=tuple(parts),
-    )
-    start = made.speakers[place][1] - len(answer)
-    return made, (start, start + len(answer))
-
-
-def unheard(rng: Random) -> Compound:
-    """A question one of whose operations is made up: something's `vorn`, or to `blick` a word.
-
-    What is known of one part then says nothing of the other, so that each is read by itself, in combinations that are
-    new as well. The worked answer to the made-up part is as made up as the part.
-    """
-    lot, numeric = rng.random(), rng.random() < 0.5
-    if lot < 0.25:
-        return _done_to_it(rng)
-    inner = _number_of(rng) if numeric else _of_a_name(rng)
-    if lot < 0.5:
-        other = single(rng, "train", rng.choice(list(SKILLS_OF)))
-        said, answer, parts = joined(rng, "train", *((inner, other) if rng.random() < 0.5 else (other, inner)))
-        return Compound("", f"made up&{other.operation}", said, answer, parts, "train")
-    if numeric:
-        operation = rng.choice(SUMS)
-        said, answer, parts = reckoned(rng, "train", inner, operation)
-    else:
-        operation = rng.choice(SPELLINGS)
-        value = Spelling(operation, inner.part.answer.lower())
-        core = about(operation, "train", rng)
-        posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
-        said, answer = put(core, inner.noun, "train", rng), value.answer
-        parts = (inner.part, Part("text", posed, asked, answer, value.worked, (1,)))
-    return Compound("", f"made up>{operation}", said, answer, parts, "train")
-
-
-def _of_a_name(rng: Random) -> Inner:
-    what, name, answer = _any_word(rng), _any_name(rng), _any_word(rng).capitalize()
-    noun = rng.choice(
-        (f"the {what} of {name}", f"{name}'s {what}", f"the {what} that {name} has", f"the {what} which {name} has",
-         f"the name of the {what} of {name}", f"the {what} {rng.choice(('in', 'for', 'around'))} {name}")
-    )  # fmt: skip
-    asked = f"What is the {what} of {name}?"
-    return Inner(MADE_UP, Part(MADE_UP, asked, asked, answer, f"{name}, {what}\nAnswer: {answer}"), noun)
-
-
-def _number_of(rng: Random) -> Inner:
-    what, name, answer = _any_word(rng), rng.choice((_any_name, _any_word))(rng), str(rng.randint(2, 99))
-    noun = rng.choice(
-        (f"the number of {what} in {name}", f"the {what} count of {name}", f"how many {what} {name} has",
-         f"the {what} that {name} has", f"the number of {what} {name} has", f"{name} counted in {what}")
-    )  # fmt: skip
-    asked = f"How many {what} does {name} have?"
-    return Inner(MADE_UP, Part(MADE_UP, asked, asked, answer, f"{what} {name}\nAnswer: {answer}"), noun)
-
-
-def _done_to_it(rng: Random) -> Compound:
-    """A known part, and a made-up thing that is to be done to what it finds."""
-    match rng.choice(("fact", "spelling", "total")):
-        case "fact":
-            inner = fact(rng, "train", rng.choice(FACTS), word=True)
-        case "spelling":
-            inner = spelling(rng, "train", rng.choice(("reverse", "length")))
-        case _:
-            inner = total(rng, "train", rng.choice(SUMS))
-    verb = _any_word(rng)
-    found = inner.part.answer.lower()
-    core = rng.choice(
-        (f"{verb} {{x}}", f"{verb} the word {{x}}", f"give me {{x}} after you {verb} it", f"{verb} {{x}} now")
-    )
-    posed, asked = (f"{verb.capitalize()} {word}." for word in ("{1:lower}", found))
-    answer = _any_word(rng)
-    last = Part(MADE_UP, posed, asked, answer, f"{verb} {found}\nAnswer: {answer}", (1,))
-    said = put(core, inner.noun, "train", rng)
-    return Compound("", f"{inner.operation}>made up", said, answer, (inner.part, last), "train")
-
-
-def _respelled(part: Part, operation: str, word: str) -> Part:
-    """A part of the skill text, about another word."""
-    value = Spelling(operation, word)
-    posed = part.posed if part.after else SPELL[operation].format(word)
-    return replace(part, posed=posed, prompt=SPELL[operation].format(word), answer=value.answer, worked=value.worked)
 
 
 def one_part(rng: Random) -> Compound:
@@ -224,10 +105,10 @@ def shared(rng: Random) -> tuple[Compound, list[tuple[int, int]]]:
         return asked, [fact]
     asked = draw("train", rng)
     first = asked.parts[0]
-    found = _SUBJECT.search(first.posed)
+    found = SUBJECT.search(first.posed)
     if first.skill == "text" and found and not asked.parts[-1].after and asked.prompt.count(found[1]) == 1:
-        word = _any_word(rng)
-        other = _respelled(first, asked.combination.split("&")[0], word)
+        word = any_word(rng)
+        other = respelled(first, asked.combination.split("&")[0], word)
         asked = replace(asked, prompt=asked.prompt.replace(found[1], word), parts=(other, asked.parts[1]),
                         answer=f"{other.answer}, {asked.parts[1].answer}")  # fmt: skip
     return asked, []
@@ -262,28 +143,6 @@ def company(rng: Random, skill: str) -> tuple[str, str, int, bool]:
         prompt, worked, goes_on = asked.prompt, asked.worked, True
     before += f"{prompt}\n"
     return whole.prompt, before + worked, len(before), goes_on
-
-
-_SUBJECT = re.compile(
-    r"(?:the capital of|the capital|continent is|currency of|the word|letters does) (?:the )?(.+?)(?: in| have)?[?.]$"
-)
-
-
-def _any_word(rng: Random) -> str:
-    if rng.random() < 0.4:
-        return rng.choice(text.words("train"))
-    letters = rng.choice(("abcdefghijklmnopqrstuvwxyz", "abcdefghilmnoprstu", "aeioulnrst"))
-    return "".join(rng.choice(letters) for _ in range(rng.randint(3, 11)))
-
-
-def _any_name(rng: Random) -> str:
-    """One to four words with capitals, some joined by `and`; a third of them are names of the world."""
-    if rng.random() < 0.35:
-        return rng.choice(geo.names())
-    words = [_any_word(rng).capitalize() for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
-    if len(words) > 1 and rng.random() < 0.3:
-        words.insert(-1, rng.choice(("and", "and", "of")))
-    return " ".join(words)
 
 
 def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:

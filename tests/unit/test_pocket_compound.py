@@ -12,7 +12,8 @@ from experts.pocket import questions
 from experts.pocket.compound import NOVEL, compounds, draw
 from experts.pocket.compound_words import ASKED, NOUNS
 from experts.pocket.fused import turns
-from experts.pocket.lessons import MADE_UP, WHOLE, by_itself, company, invented, lesson, one_part, shared, unheard
+from experts.pocket.lessons import WHOLE, by_itself, company, lesson, one_part, shared
+from experts.pocket.made_up import MADE_UP, invented, unheard
 from experts.pocket.questions import final_answer
 from experts.pocket.skills import geo
 from experts.pocket.skills.phrasing import chosen, jostled
