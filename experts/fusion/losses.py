@@ -20,18 +20,25 @@ the router's choice, so that both W and the router's logits learn what the other
 
 Where the data name the expert that speaks, both objectives learn from that in place of the router's next-token loss:
 
-    L_told = - sum_t (log w_e + mean_v log p_r(v) + log |V|)
+    L_told = - sum_t log w_e + KL(u_t || p_r) - log p_r(c | C_t)
 
-e the expert that is named: it is to be picked, and the router to add nothing, as a uniform distribution does. At the
-last token of a span, which hands over, the router learns its word instead. Where the data name the router, it learns
-its words, and to pick nobody: a head with a row more than experts has that choice.
+e the expert that is named: it is to be picked, and the router to add nothing, as a uniform distribution u does. But an
+expert does not know who goes on, and so ends its part as it would alone, while the router does not know what the expert
+knows, and so not where its part ends. So the router learns which of the tokens C that end parts is to come, c, outright
+(at the last token among all of them, before it among c and those that never stand within a part), and to expect it at
+the last token only as much as `LIKELY` others: enough to hand over, too little to cut an expert short.
+
+Where the data name the router, it learns its words, and to pick nobody: a head with a row more than experts has that
+choice.
 """
 
 from collections.abc import Callable
-from math import log
 from typing import NamedTuple
 
 import torch
+
+LIKELY = 50
+"""How many other tokens the one that ends an expert's part is as likely as, by the router, at its last token."""
 
 
 class Heard(NamedTuple):
@@ -40,7 +47,8 @@ class Heard(NamedTuple):
     `logits`: (…, v) of the router; `scores`: (…, n or n + 1) of the routing head; `labels`: int64, the tokens to say;
     `mask`: whether there is one; `spoken`: (…, n), the experts' log-probabilities of them; `top`, `liked`: (…, n, k),
     the experts' likeliest tokens and their log-probabilities; `named`: int64, the expert that speaks the token, n the
-    router, -1 where the data do not say.
+    router, -1 where the data do not say; `closes`: int64, the token that ends that stretch, -1 where none is named;
+    `closing`: int64 (v,), 1 for tokens that end an expert's stretch somewhere, 2 for those that never stand inside one.
     """
 
     logits: torch.Tensor
@@ -51,16 +59,22 @@ class Heard(NamedTuple):
     top: torch.Tensor
     liked: torch.Tensor
     named: torch.Tensor
+    closes: torch.Tensor
+    closing: torch.Tensor
 
     def own(self) -> torch.Tensor:
         """(…): the router's log-probabilities of the labels."""
         return self.logits.float().log_softmax(dim=-1).gather(-1, self.labels[..., None])[..., 0]
 
     @property
-    def silent(self) -> torch.Tensor:
-        """bool (batch, length): an expert is named, and for the next token too, so the router is to add nothing."""
-        after = torch.nn.functional.pad(self.named[:, 1:], (0, 1), value=-1)
-        return (self.named >= 0) & (self.named < self.spoken.shape[-1]) & (self.named == after)
+    def led(self) -> torch.Tensor:
+        """bool (batch, length): an expert is named, so the words are not the router's."""
+        return (self.named >= 0) & (self.named < self.spoken.shape[-1])
+
+    @property
+    def last(self) -> torch.Tensor:
+        """bool (batch, length): who speaks here does not speak the next token."""
+        return self.named != torch.nn.functional.pad(self.named[:, 1:], (0, 1), value=-1)
 
     def or_nobody(self, experts: torch.Tensor, nobody: Callable[[], torch.Tensor]) -> torch.Tensor:
         """(…, n) of the experts, and (…) for the row of nobody, made only where the head has one."""
@@ -76,15 +90,28 @@ def disputed(heard: Heard) -> torch.Tensor:
 
 
 def next_token(heard: Heard) -> torch.Tensor:
-    """The router's own -log p(y) of the answer tokens at which it is not to be silent, divided by the number of all."""
-    return -(heard.own() * (heard.mask & ~heard.silent)).sum() / heard.mask.sum()
+    """The router's own -log p(y) of the answer tokens that no expert is named for, divided by the number of all."""
+    return -(heard.own() * (heard.mask & ~heard.led)).sum() / heard.mask.sum()
 
 
 def told(heard: Heard) -> torch.Tensor:
     """L_told, divided by the number of answer tokens; also of tokens that are read and not learned."""
     picked = heard.scores.float().log_softmax(dim=-1).gather(-1, heard.named.clamp_min(0)[..., None])[..., 0]
-    uniform = heard.logits.float().log_softmax(dim=-1).mean(dim=-1) + log(heard.logits.shape[-1])
-    return -(picked * (heard.named >= 0) + uniform * heard.silent).sum() / heard.mask.sum()
+    return (yielding(heard).sum() - (picked * (heard.named >= 0)).sum()) / heard.mask.sum()
+
+
+def yielding(heard: Heard) -> torch.Tensor:
+    """(positions that an expert is named for,): KL(u || p_r) - log p_r(c | C), see the top of this module."""
+    rows = heard.logits[heard.led].float().log_softmax(dim=-1)
+    last, comes = heard.last[heard.led], heard.closes[heard.led][:, None]
+    ends = torch.where(last[:, None], heard.closing > 0, heard.closing > 1).scatter(1, comes, True)
+    ending = rows.masked_fill(~ends, float("-inf")).logsumexp(dim=-1)
+    others = (~ends).sum(dim=-1).clamp_min(1)
+    weight = torch.where(last, LIKELY, 1)
+    share = weight / (weight + others)
+    rest = (rows * ~ends).sum(dim=-1) / others
+    away = share * (share.log() - ending) + (1 - share) * (((1 - share) / others).log() - rest)
+    return away + ending - rows.gather(1, comes)[:, 0]
 
 
 def routing(heard: Heard) -> torch.Tensor:

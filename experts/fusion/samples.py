@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from experts.errors import ConfigError
 from experts.fusion.naming import ROUTER
 
@@ -36,6 +38,17 @@ class Sequenced(NamedTuple):
     @property
     def spoken(self) -> int:
         return len(self.ids) - self.start
+
+    def stretches(self) -> list[tuple[int, int, int]]:
+        """`speakers`, each with the token that ends the stretch."""
+        found: list[tuple[int, int, int]] = []
+        close = after = -1
+        for place, expert in reversed(self.speakers):
+            if not found or after != place + 1 or found[-1][1] != expert:
+                close = self.ids[place]
+            found.append((place, expert, close))
+            after = place
+        return found[::-1]
 
 
 def read(file: Path, stage: int) -> list[dict[str, Any]]:
@@ -119,6 +132,22 @@ def sequences(
                     tuple((len(prompt) + place, expert) for place, expert in speakers),
                 )
             )
+    return found
+
+
+def closing(sequences: Sequence[Sequenced], vocabulary: int, experts: int) -> torch.Tensor:
+    """int64 (vocabulary,): 1 for tokens that end an expert's stretch, 2 for those of them that never stand inside."""
+    ends: set[int] = set()
+    inside: set[int] = set()
+    for sequence in sequences:
+        stretches = sequence.stretches()
+        for here, after in zip(stretches, [*stretches[1:], (-1, -1, -1)], strict=False):
+            if here[1] < experts:
+                goes_on = after[:2] == (here[0] + 1, here[1])
+                (inside if goes_on else ends).add(sequence.ids[here[0]])
+    found = torch.zeros(vocabulary, dtype=torch.int64)
+    found[sorted(ends)] = 1
+    found[sorted(ends - inside)] = 2
     return found
 
 

@@ -116,6 +116,7 @@ class Collate:
     sequences: Sequence[Sequenced]
     scores: Scores
     pad: int
+    closing: torch.Tensor
 
     def __call__(self, items: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         rows = [index for item in items for index in item]
@@ -127,6 +128,7 @@ class Collate:
         top = np.zeros((len(rows), width - 1, count, TOP), dtype=np.int64)
         liked = np.zeros((len(rows), width - 1, count, TOP), dtype=np.float16)
         named = np.full((len(rows), width - 1), -1, dtype=np.int64)
+        closes = np.full((len(rows), width - 1), -1, dtype=np.int64)
         for row, index in enumerate(rows):
             sequence = self.sequences[index]
             ids[row, : len(sequence.ids)] = sequence.ids
@@ -137,10 +139,11 @@ class Collate:
             spoken[row, here] = self.scores.spoken[there]
             top[row, here] = self.scores.top[there]
             liked[row, here] = self.scores.liked[there]
-            for place, expert in sequence.speakers:
-                named[row, place - 1] = expert
-        arrays = {"ids": ids, "mask": mask, "spoken": spoken, "top": top, "liked": liked, "named": named}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+            for place, expert, close in sequence.stretches():
+                named[row, place - 1], closes[row, place - 1] = expert, close
+        arrays = {"ids": ids, "mask": mask, "spoken": spoken, "top": top, "liked": liked, "named": named,
+                  "closes": closes}  # fmt: skip
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"closing": self.closing}
 
 
 def hear(model: Any, batch: dict[str, torch.Tensor]) -> Heard:
@@ -151,9 +154,8 @@ def hear(model: Any, batch: dict[str, torch.Tensor]) -> Heard:
     # A head that is trained in bfloat16 autocast would tie experts that differ by little.
     with torch.autocast(ids.device.type, enabled=False):
         scored = head(said.hidden_states[-1].float())
-    return Heard(
-        said.logits, scored, ids[:, 1:], batch["mask"], batch["spoken"], batch["top"], batch["liked"], batch["named"]
-    )
+    return Heard(logits=said.logits, scores=scored, labels=ids[:, 1:],
+                 **{name: batch[name] for name in Heard._fields[3:]})  # fmt: skip
 
 
 class RouterTrainer(Trainer):
@@ -222,6 +224,7 @@ def train(plan: Plan, *, resume: bool, bar: Bar) -> dict[str, float]:
     model = members.open_router(plan.router, len(plan.experts), plan.base, nobody=nobody)
     longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
     sequences = samples.sequences(tokenizer, rows, plan.stage, longest, list(plan.experts))
+    closing = samples.closing(sequences, model.get_output_embeddings().weight.shape[0], len(plan.experts))
     values: dict[str, Any] = {"use_cpu": True} if not torch.cuda.is_available() else {}
     arguments = TrainingArguments(
         output_dir=str(work), per_device_train_batch_size=plan.batch, gradient_accumulation_steps=plan.accumulate,
@@ -244,7 +247,7 @@ def train(plan: Plan, *, resume: bool, bar: Bar) -> dict[str, float]:
         getattr(model, members.HEAD).requires_grad_(False)
     trainer = RouterTrainer(
         plan, model=model, args=arguments, train_dataset=Spoken(sequences, len(samples.STAGES[plan.stage])),
-        data_collator=Collate(sequences, heard, int(tokenizer.pad_token_id or 0)), callbacks=[bar],
+        data_collator=Collate(sequences, heard, int(tokenizer.pad_token_id or 0), closing), callbacks=[bar],
     )  # fmt: skip
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)

@@ -28,7 +28,13 @@ def heard(top: int, rows: int = 2, seed: int = 0, *, nobody: bool = False) -> tu
     mask = torch.ones(rows, LENGTH, dtype=torch.bool)
     mask[:, -1] = False
     named = torch.full((rows, LENGTH), -1)
-    return Heard(logits, scores, labels, mask, spoken, ids, liked, named), theirs
+    closing = torch.zeros(VOCABULARY, dtype=torch.int64)
+    return Heard(logits, scores, labels, mask, spoken, ids, liked, named, named, closing), theirs
+
+
+def collated(found: Sequenced) -> dict[str, torch.Tensor]:
+    closing = samples.closing([found], 400, EXPERTS)
+    return train.Collate([found], scores.unheard([found], EXPERTS), 0, closing)([[0]])
 
 
 def test_together_is_what_the_decoding_rule_says() -> None:
@@ -64,8 +70,7 @@ def test_what_is_given_is_read_and_not_learned() -> None:
     row = {"prompt": "Where?", "completion": "Answer: Oz\nAnd so on", "given": [(8, 10)]}
     (found,) = samples.sequences(tokenizer, [row], 1, 400)
     assert tokenizer.decode([found.ids[place] for place in found.given]).replace(" ", "") == "Oz"
-    silent = scores.unheard([found], EXPERTS)
-    mask = train.Collate([found], silent, 0)([[0]])["mask"]
+    mask = collated(found)["mask"]
     assert int(mask.sum()) == found.spoken - 2
 
 
@@ -90,7 +95,7 @@ def test_speakers_that_the_data_name_reach_the_loss(tmp_path: Path) -> None:
     file.write_text('{"prompt": "Where?", "completion": "Hm.\\nOz\\n", "speakers": [[4, 6, "geo"]]}\n')
     tokenizer = members.tokenizer(WEIGHTS / "base", {}, WEIGHTS / "base")
     (found,) = samples.sequences(tokenizer, samples.read(file, 1), 1, 400, ["calc", "geo", "sql"])
-    named = train.Collate([found], scores.unheard([found], EXPERTS), 0)([[0]])["named"]
+    named = collated(found)["named"]
     said = named[0][found.start - 1 : len(found.ids) - 1]
     assert said.tolist() == [-1] * 4 + [1, 1] + [-1] * 2
     with pytest.raises(ConfigError, match="sample 1: speakers: geo: expected one of the experts calc, sql, or router"):
@@ -103,34 +108,91 @@ def test_a_span_that_reaches_the_end_has_the_end_mark_and_the_router_can_be_name
     file.write_text(f'{{"prompt": "Where?", "completion": "Hm.\\nOz", "speakers": {spans}}}\n')
     tokenizer = members.tokenizer(WEIGHTS / "base", {}, WEIGHTS / "base")
     (found,) = samples.sequences(tokenizer, samples.read(file, 1), 1, 400, ["calc", "geo", "sql"])
-    named = train.Collate([found], scores.unheard([found], EXPERTS), 0)([[0]])["named"]
+    named = collated(found)["named"]
     assert named[0][found.start - 1 : len(found.ids) - 1].tolist() == [EXPERTS] * 4 + [1] * 3
 
 
-def test_a_router_that_is_told_who_speaks_picks_it_and_adds_nothing() -> None:
+def test_what_ends_a_stretch_is_known_at_each_of_its_tokens(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    spans = '[[0, 4, "geo"], [4, 6, "router"], [6, 8, "sql"], [8, 9, "geo"]]'
+    file.write_text(f'{{"prompt": "Where?", "completion": "O\\nz\\nHm\\n1a", "speakers": {spans}}}\n')
+    tokenizer = members.tokenizer(WEIGHTS / "base", {}, WEIGHTS / "base")
+    (found,) = samples.sequences(tokenizer, samples.read(file, 1), 1, 400, ["calc", "geo", "sql"])
+    said = found.ids[found.start :]
+    line, end = said[1], said[-1]
+    stretches = [(place - found.start, who, close) for place, who, close in found.stretches()]
+    assert stretches == [(0, 1, line), (1, 1, line), (2, 1, line), (3, 1, line), (4, 3, said[5]), (5, 3, said[5]),
+                         (6, 2, said[7]), (7, 2, said[7]), (8, 1, end), (9, 1, end)]  # fmt: skip
+    assert collated(found)["closes"][0, found.start - 1 : len(found.ids) - 1].tolist() == [c for _, _, c in stretches]
+    # A line break stands inside a stretch too; what the router's own stretch ends with is no matter.
+    assert samples.closing([found], 400, 3).nonzero()[:, 0].tolist() == sorted({line, said[7], end})
+    assert {token: int(samples.closing([found], 400, 3)[token]) for token in (line, said[7], end)} == {
+        line: 1, said[7]: 2, end: 2,
+    }  # fmt: skip
+
+
+LINE, MARK = 4, 9
+
+
+def led(logits: torch.Tensor, close: int = LINE) -> Heard:
+    """Two rows in which expert 2 speaks three tokens and ends with `close`; MARK only ever ends, LINE stands inside."""
     batch, _ = heard(VOCABULARY)
-    batch = batch._replace(named=torch.tensor([[2, 2, 2, -1, -1, -1]]).expand(2, -1))
+    named = torch.tensor([[2, 2, 2, -1, -1, -1]]).expand(2, -1)
+    closing = torch.zeros(VOCABULARY, dtype=torch.int64)
+    closing[LINE], closing[MARK] = 1, 2
+    return batch._replace(logits=logits, named=named, closes=torch.where(named >= 0, close, -1), closing=closing)
+
+
+def test_a_router_that_is_told_who_speaks_picks_it_and_adds_nothing() -> None:
+    random = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, LENGTH, VOCABULARY, generator=random).requires_grad_()
+    batch = led(logits)
     losses.told(batch).backward()
     assert batch.scores.grad is not None
-    assert batch.logits.grad is not None
+    assert logits.grad is not None
     assert (batch.scores.grad[:, :3, 2] < 0).all()
-    assert batch.logits.grad[:, 2:].abs().sum() == 0  # at the last token of a span the router has its word
-    silent = batch._replace(
-        logits=torch.zeros(2, LENGTH, VOCABULARY), scores=30 * torch.nn.functional.one_hot(batch.named.clamp_min(0), 3)
-    )
-    assert float(losses.told(silent)) == pytest.approx(0, abs=1e-5)
-    assert float(losses.told(batch).detach()) > 0.1
-    alone = batch._replace(logits=batch.logits.detach().requires_grad_())
+    assert logits.grad[:, 3:].abs().sum() == 0
+    alone = batch._replace(logits=logits.detach().requires_grad_())
     losses.next_token(alone).backward()
     assert alone.logits.grad is not None
-    assert alone.logits.grad[:, :2].abs().sum() == 0
-    assert (alone.logits.grad[:, 2:5].abs().sum(-1) > 0).all()
+    assert alone.logits.grad[:, :3].abs().sum() == 0
+    assert (alone.logits.grad[:, 3:5].abs().sum(-1) > 0).all()
     assert losses.watch(batch).decided >= 6
+
+
+def learned(close: int) -> torch.Tensor:
+    """The router's distributions after it has learned to yield, freely at each token."""
+    logits = torch.zeros(2, LENGTH, VOCABULARY, requires_grad=True)
+    optimizer, batch = torch.optim.Adam([logits], lr=0.1), led(logits, close)
+    for _ in range(300):
+        optimizer.zero_grad()
+        losses.yielding(batch).sum().backward()
+        optimizer.step()
+    return logits.detach().softmax(-1)[0]
+
+
+def test_before_the_end_of_its_part_an_expert_is_disturbed_only_in_ending_it_wrongly() -> None:
+    said = learned(LINE)
+    others = [token for token in range(VOCABULARY) if token not in (LINE, MARK)]
+    for place in (0, 1):
+        torch.testing.assert_close(said[place, [LINE, *others]], torch.full((10,), 0.1), atol=5e-3, rtol=0)
+        assert said[place, MARK] < 1e-2 * said[place, LINE]
+    within = learned(MARK)
+    torch.testing.assert_close(within[:2], torch.full((2, VOCABULARY), 1 / VOCABULARY), atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("close", "wrong"), [(LINE, MARK), (MARK, LINE)])
+def test_at_the_end_of_a_part_the_right_end_is_expected_but_never_much(close: int, wrong: int) -> None:
+    said = learned(close)[2]
+    others = [token for token in range(VOCABULARY) if token not in (LINE, MARK)]
+    assert said[wrong] < 1e-2 * said[close]
+    torch.testing.assert_close(said[close] / said[others], torch.full((9,), float(losses.LIKELY)), rtol=0.05, atol=0)
 
 
 def test_a_router_that_is_named_learns_to_pick_nobody_and_its_own_words() -> None:
     batch, _ = heard(VOCABULARY, nobody=True)
-    batch = batch._replace(named=torch.tensor([[2, 2, EXPERTS, EXPERTS, -1, -1]]).expand(2, -1))
+    named = torch.tensor([[2, 2, EXPERTS, EXPERTS, -1, -1]]).expand(2, -1)
+    batch = batch._replace(named=named, closes=torch.where(named >= 0, LINE, -1))
     (losses.told(batch) + losses.next_token(batch)).backward()
     assert batch.scores.grad is not None
     assert batch.logits.grad is not None
