@@ -170,27 +170,29 @@ class Factors(nn.Module):
 
 
 class Shifted(nn.Module):
-    """A linear layer of a base, and what an adapter adds to it. Looks like the layer to who asks for its attributes."""
+    """A linear layer of a base, and what an adapter adds to it. Looks like the layer to who asks for its attributes.
+
+    The layer's parts (q, k and v, say; `sizes` of its outputs) have factors of their own, or none. They are kept as one
+    pair, the second of it zero where a part has nothing to do with a factor: two products, whatever the number of parts.
+    """
 
     def __init__(
         self, inner: nn.Module, pairs: list[tuple[torch.Tensor, torch.Tensor] | None], sizes: list[int]
     ) -> None:
         super().__init__()
         self.inner = inner
-        self._sizes = sizes
-        for slot, pair in enumerate(pairs):
-            self.register_buffer(f"a{slot}", None if pair is None else pair[0], persistent=False)
-            self.register_buffer(f"b{slot}", None if pair is None else pair[1], persistent=False)
+        nothing = next(pair[1] for pair in pairs if pair is not None).new_zeros
+        down = torch.cat([pair[0] for pair in pairs if pair is not None])
+        up = torch.block_diag(*(
+            nothing(size, 0) if pair is None else pair[1] for pair, size in zip(pairs, sizes, strict=True)
+        ))  # fmt: skip
+        self.register_buffer("down", down.T.contiguous(), persistent=False)
+        self.register_buffer("up", up.T.contiguous(), persistent=False)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """`x`: (tokens, in), as vLLM has it."""
         out, bias = self.inner(x)
-        start = 0
-        for slot, size in enumerate(self._sizes):
-            a, b = getattr(self, f"a{slot}"), getattr(self, f"b{slot}")
-            if a is not None:
-                out[..., start : start + size] += (x @ a.T) @ b.T
-            start += size
-        return out, bias
+        return torch.addmm(out, x @ self.down, self.up), bias
 
 
 def _built(vllm_config: VllmConfig, member: Member, prefix: str) -> Any:
