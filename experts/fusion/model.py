@@ -173,8 +173,11 @@ class Shifted(nn.Module):
     """A linear layer of a base, and what an adapter adds to it. Looks like the layer to who asks for its attributes.
 
     The layer's parts (q, k and v, say; `sizes` of its outputs) have factors of their own, or none. They are kept as one
-    pair, the second of it zero where a part has nothing to do with a factor: two products, whatever the number of parts.
+    pair, the second zero where a part has nothing to do with a factor: two products, whatever the number of parts.
     """
+
+    down: torch.Tensor
+    up: torch.Tensor
 
     def __init__(
         self, inner: nn.Module, pairs: list[tuple[torch.Tensor, torch.Tensor] | None], sizes: list[int]
