@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 from experts.errors import ExpertError, Limited
@@ -42,9 +41,11 @@ async def cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Cancel what still runs, and wait until it has let go of its connections."""
     for task in tasks:
         task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)  # unlike awaiting each, it lets a cancellation of the caller through
     for task in tasks:
-        with suppress(asyncio.CancelledError):
-            await task
+        if not task.cancelled():
+            task.result()
 
 
 def full(expert: str) -> ExpertError:

@@ -20,13 +20,15 @@ the router's choice, so that both W and the router's logits learn what the other
 
 Where the data name the expert that speaks, both objectives learn from that in place of the router's next-token loss:
 
-    L_told = - sum_t log w_e + KL(u_t || p_r) - log p_r(c | C_t)
+    L_told = sum_t [ - log w_e + KL(u_t || p_r) - log p_r(c | C_t) ]
 
-e the expert that is named: it is to be picked, and the router to add nothing, as a uniform distribution u does. But an
-expert does not know who goes on, and so ends its part as it would alone, while the router does not know what the expert
-knows, and so not where its part ends. So the router learns which of the tokens C that end parts is to come, c, outright
-(at the last token among all of them, before it among c and those that never stand within a part), and to expect it at
-the last token only as much as `LIKELY` others: enough to hand over, too little to cut an expert short.
+e the expert that is named: it is to be picked, and the router to add nothing, as a distribution u does that is
+uniform but for what ends a part (the tokens C together are as likely as one other, or `LIKELY` at the last token).
+For an expert does not know who goes on, and so ends its part as it would alone, while the router does not know what
+the expert knows, and so not where its part ends. So the router learns which of the tokens C that end parts is to
+come, c, outright (at the last token among all of them, before it among c and those that never stand within a part),
+and to expect it at the last token only as much as `LIKELY` others: enough to hand over, too little to cut an expert
+short.
 
 Where the data name the router, it learns its words, and to pick nobody: a head with a row more than experts has that
 choice.
@@ -48,7 +50,7 @@ class Heard(NamedTuple):
     `mask`: whether there is one; `spoken`: (…, n), the experts' log-probabilities of them; `top`, `liked`: (…, n, k),
     the experts' likeliest tokens and their log-probabilities; `named`: int64, the expert that speaks the token, n the
     router, -1 where the data do not say; `closes`: int64, the token that ends that stretch, -1 where none is named;
-    `closing`: int64 (v,), 1 for tokens that end an expert's stretch somewhere, 2 for those that never stand inside one.
+    `closing`: int8 (v,), 1 for tokens that end an expert's stretch somewhere, 2 for those that never stand inside one.
     """
 
     logits: torch.Tensor
@@ -104,12 +106,13 @@ def yielding(heard: Heard) -> torch.Tensor:
     """(positions that an expert is named for,): KL(u || p_r) - log p_r(c | C), see the top of this module."""
     rows = heard.logits[heard.led].float().log_softmax(dim=-1)
     last, comes = heard.last[heard.led], heard.closes[heard.led][:, None]
-    ends = torch.where(last[:, None], heard.closing > 0, heard.closing > 1).scatter(1, comes, True)
-    ending = rows.masked_fill(~ends, float("-inf")).logsumexp(dim=-1)
-    others = (~ends).sum(dim=-1).clamp_min(1)
+    known = heard.closing.nonzero()[:, 0]  # few, so only their columns are copied
+    columns, ends = rows[:, known], last[:, None] | (heard.closing[known] > 1) | (known == comes)
+    ending = columns.masked_fill(~ends, float("-inf")).logsumexp(dim=-1)
+    others = (rows.shape[-1] - ends.sum(dim=-1)).clamp_min(1)
     weight = torch.where(last, LIKELY, 1)
     share = weight / (weight + others)
-    rest = (rows * ~ends).sum(dim=-1) / others
+    rest = (rows.sum(dim=-1) - (columns * ends).sum(dim=-1)) / others
     away = share * (share.log() - ending) + (1 - share) * (((1 - share) / others).log() - rest)
     return away + ending - rows.gather(1, comes)[:, 0]
 

@@ -170,7 +170,7 @@ class Factors(nn.Module):
 
 
 class Shifted(nn.Module):
-    """A linear layer of a base, and what an adapter adds to it. Looks like the layer to who asks for its attributes.
+    """A linear layer of a base, and what an adapter adds to it.
 
     The layer's parts (q, k and v, say; `sizes` of its outputs) have factors of their own, or none. They are kept as one
     pair, the second zero where a part has nothing to do with a factor: two products, whatever the number of parts.

@@ -40,10 +40,10 @@ class Sequenced(NamedTuple):
         return len(self.ids) - self.start
 
     def stretches(self) -> list[tuple[int, int, int]]:
-        """`speakers`, each with the token that ends the stretch."""
+        """`speakers` in order, each with the token that ends the stretch; of two that share a place, the last."""
         found: list[tuple[int, int, int]] = []
         close = after = -1
-        for place, expert in reversed(self.speakers):
+        for place, expert in sorted(dict(self.speakers).items(), reverse=True):
             if not found or after != place + 1 or found[-1][1] != expert:
                 close = self.ids[place]
             found.append((place, expert, close))
@@ -136,7 +136,7 @@ def sequences(
 
 
 def closing(sequences: Sequence[Sequenced], vocabulary: int, experts: int) -> torch.Tensor:
-    """int64 (vocabulary,): 1 for tokens that end an expert's stretch, 2 for those of them that never stand inside."""
+    """int8 (vocabulary,): 1 for tokens that end an expert's stretch, 2 for those of them that never stand inside."""
     ends: set[int] = set()
     inside: set[int] = set()
     for sequence in sequences:
@@ -145,7 +145,7 @@ def closing(sequences: Sequence[Sequenced], vocabulary: int, experts: int) -> to
             if here[1] < experts:
                 goes_on = after[:2] == (here[0] + 1, here[1])
                 (inside if goes_on else ends).add(sequence.ids[here[0]])
-    found = torch.zeros(vocabulary, dtype=torch.int64)
+    found = torch.zeros(vocabulary, dtype=torch.int8)
     found[sorted(ends)] = 1
     found[sorted(ends - inside)] = 2
     return found

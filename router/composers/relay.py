@@ -11,7 +11,7 @@ first seat's whole answer, checked, repaired once. `stop` and `max_tokens` count
 and `seed` hold in every mode; top_p, top_k and min_p in `span` only: the others leave them to `single`.
 
 Different tokenizers: `span` hands over where a word ends and says so; `verify` and `token` refuse. Budget: a seat is
-one call, however many round trips it takes, and every token that it reads or says counts once.
+one call, however many round trips it takes, and every token that it reads or says counts once, kept or not.
 """
 
 from __future__ import annotations

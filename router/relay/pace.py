@@ -1,4 +1,4 @@
-"""How long a draft should be: as long as longer ones pay on these servers."""
+"""How much of a draft should be judged at a time: as much as pays on these servers."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ _FADES = 0.98
 
 
 class Pace:
-    """Seconds that a token of the answer took, by the length of the draft that it came from: a moving mean.
+    """Seconds that a token of the answer took, by how many were judged at a time: a moving mean.
 
     Lengths are powers of two, and at most `most`. Judging a draft costs a server more the longer it is, by how much
-    depends on the server, and what is not kept was in vain; so what counts is what was measured. Kept from one answer
-    of the same experts to the next.
+    depends on the server, and what is not kept was in vain; so what counts is what was measured. Kept from one
+    answer of the same experts to the next.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self._most = 1 << (most.bit_length() - 1)
         self._seconds: dict[int, float] = {}
 
-    @property
     def first(self) -> int:
-        """Tokens of an answer's first draft."""
+        """Tokens to judge first of an answer."""
         return self._worth(FIRST)
 
     def following(self, length: int, drafted: int, kept: int) -> int:
-        """Tokens of the next draft: twice as many where all were kept, else about as many as were; fewer where drafts
-        half as long have been faster."""
+        """Tokens to judge next: twice as many where all were kept, else about as many as were; fewer where half as many
+        have been faster."""
         return self._worth(2 * length if kept == drafted else 1 << kept.bit_length())
 
     def took(self, length: int, seconds: float, tokens: int) -> None:
-        """A draft of this length, judged, gave the answer so many tokens."""
+        """So many tokens that were drafted and judged gave the answer `tokens`."""
         each = seconds / max(tokens, 1)
         known = self._seconds.get(length)
         self._seconds[length] = each if known is None else known + _NEW * (each - known)

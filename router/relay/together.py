@@ -1,6 +1,6 @@
 """`token` and `verify`: every token of the answer is one that the experts' fused rule picks.
 
-`token` asks every expert for one token at a time, in lock-step. `verify` has one expert draft as it would speak alone;
+`token` asks every expert for one token at a time, in lock-step. `verify` has one expert draft its likeliest tokens;
 the others score what there is in one pass, while it goes on; it is kept as far as the rule would have picked the same,
 and the rule's own token follows (speculative decoding, arXiv 2211.17192, with the product of experts as the target).
 Both pick by the same rule from the same rows, so both write the same answer, as far as a server's prefill and its
@@ -22,6 +22,10 @@ from router.relay.desk import Desk
 from router.relay.drafting import Drafting
 from router.relay.pace import Pace
 from router.relay.rule import Draw, Pick, pick
+
+AHEAD = 4
+"""A drafter says this many times as many tokens as are judged at a time, before it is asked again. Where tokens are
+limited, no more than are judged: those that are not kept count too."""
 
 T = TypeVar("T")
 
@@ -57,21 +61,24 @@ class Together:
     async def verify(self, pace: Pace) -> None:
         """Draft and judge, until the answer has ended. `pace` says how much is judged at a time; who liked the rule's
         own token best drafts next."""
-        length, drafter = pace.first, self._parts[0]
+        length, drafter = pace.first(), self._parts[0]
         while self._desk.open and (room := self._room()):
             if drafter not in self._parts:
                 drafter = self._parts[0]
-            async with Drafting(drafter, list(self._desk.tokens), room, self._top) as drafting:
+            most = min(room, length if self._voices.budget.limited else AHEAD * length)
+            async with Drafting(drafter, list(self._desk.tokens), most, self._top) as drafting:
                 length, drafter = await self._kept(drafter, drafting, pace, length)
         await self._tell()
 
     async def _kept(self, drafter: Part, drafting: Drafting, pace: Pace, length: int) -> tuple[int, Part]:
         """Judge a draft behind its drafter, who goes on meanwhile, until the rule picks another token, or it ends.
         Returns how much to judge next, and who drafts."""
-        desk = self._desk
+        desk, rounds = self._desk, self.rounds
         while desk.open:
             started, answer = perf_counter(), list(desk.tokens)
             draft, _ = await asyncio.gather(drafting.following(length), self._tell())
+            if not desk.open:
+                break
             if not draft:
                 self._ended(drafter, drafting)
                 break
@@ -80,7 +87,8 @@ class Together:
             self.rounds += 1
             self.drafted += len(draft)
             self.accepted += kept
-            pace.took(length, perf_counter() - started, len(desk.tokens) - len(answer))
+            if len(draft) == length and self.rounds > rounds + 1:  # not what reads the prompt, nor what ends
+                pace.took(length, perf_counter() - started, len(desk.tokens) - len(answer))
             length = pace.following(length, len(draft), kept)
             if picked is not None:
                 return length, self._parts[picked.voice]

@@ -131,6 +131,15 @@ def test_what_ends_a_stretch_is_known_at_each_of_its_tokens(tmp_path: Path) -> N
     }  # fmt: skip
 
 
+def test_a_token_of_two_stretches_is_the_later_one_s() -> None:
+    """A line break that is one token for two of them lies in both spans; spans may come in any order."""
+    found = Sequenced([7, 7, 11, 12, 13, 14], 2, (), ((4, 1), (5, 1), (2, 0), (3, 0), (4, 1)))
+    assert found.stretches() == [(2, 0, 12), (3, 0, 12), (4, 1, 14), (5, 1, 14)]
+    both = Sequenced([7, 7, 11, 12, 13], 2, (), ((2, 0), (3, 0), (3, 0), (4, 0)))
+    assert both.stretches() == [(2, 0, 13), (3, 0, 13), (4, 0, 13)]
+    assert samples.closing([both], 20, 2).nonzero()[:, 0].tolist() == [13]
+
+
 LINE, MARK = 4, 9
 
 
@@ -192,7 +201,8 @@ def test_at_the_end_of_a_part_the_right_end_is_expected_but_never_much(close: in
 def test_a_router_that_is_named_learns_to_pick_nobody_and_its_own_words() -> None:
     batch, _ = heard(VOCABULARY, nobody=True)
     named = torch.tensor([[2, 2, EXPERTS, EXPERTS, -1, -1]]).expand(2, -1)
-    batch = batch._replace(named=named, closes=torch.where(named >= 0, LINE, -1))
+    closing = torch.nn.functional.one_hot(torch.tensor(LINE), VOCABULARY)
+    batch = batch._replace(named=named, closes=torch.where(named >= 0, LINE, -1), closing=closing)
     (losses.told(batch) + losses.next_token(batch)).backward()
     assert batch.scores.grad is not None
     assert batch.logits.grad is not None

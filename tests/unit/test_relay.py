@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from math import log
 from typing import Any
 
 import orjson
 import pytest
 
-from experts.errors import BadRequest, BudgetSpent, ConfigError
-from experts.language import Answer, Card
+from experts.errors import BadRequest, BudgetSpent, ConfigError, ExpertBroke
+from experts.kinds.scripted import ScriptedExpert
+from experts.language import Answer, Card, Query
+from experts.protocols import Said
 from router.budget import Allowance
 from router.composers import open_composer
 from router.composers.relay import Relay
@@ -124,6 +127,45 @@ async def test_verify_writes_what_token_writes(temperature: float) -> None:
         assert other.run.notes["rounds"] <= one.run.notes["rounds"]
 
 
+async def test_drafts_that_are_not_kept_leave_room_for_the_answer() -> None:
+    """The first seat drafts, and is overruled at its first word; what it went on to say counts, and is little."""
+    scripts = {"a": {"text": "one " + "two " * 99, "unsure": {"one": 0.4}}, "b": {"text": "uno " + "two " * 99}}
+    fields: dict[str, Any] = {"temperature": 0, "max_tokens": 100}
+    plain, one = await relayed(scripts, {"mode": "token"}, **fields)
+    answer, _ = await relayed(scripts, {"mode": "verify"}, allowance=Allowance(tokens=300), **fields)
+    assert len(answer.text.split()) >= 90
+    assert plain.text.startswith(answer.text)
+    free, other = await relayed(scripts, {"mode": "verify"}, **fields)
+    assert free.text == plain.text
+    billed = [sum(attempt.usage.completion_tokens for attempt in where.run.attempts) for where in (one, other)]
+    assert billed[1] <= billed[0] + 32
+
+
+async def test_a_drafter_that_breaks_off_leaves_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = "word " * 40
+    begin = ScriptedExpert.by_token
+
+    async def by_token(self: ScriptedExpert, query: Query) -> Any:
+        call: Any = await begin(self, query)
+        if self.name != "a":
+            return call
+        whole = call.continued
+
+        async def cut(answer: Any, **how: Any) -> AsyncGenerator[Said]:
+            async with aclosing(whole(answer, **how)) as said:
+                for _ in range(3):
+                    yield await anext(said)
+                raise ExpertBroke("a broke off", expert="a")
+
+        call.continued = cut
+        return call
+
+    monkeypatch.setattr(ScriptedExpert, "by_token", by_token)
+    answer, where = await relayed({name: {"text": same} for name in "abc"}, {"mode": "verify"}, temperature=0)
+    assert answer.text == same
+    assert where.run.notes["left"] == "a: a broke off"
+
+
 async def test_a_draft_that_all_agree_on_takes_few_rounds() -> None:
     same = {"text": "word " * 60}
     answer, where = await relayed({"a": same, "b": same}, {"mode": "verify"}, temperature=0)
@@ -134,7 +176,7 @@ async def test_a_draft_that_all_agree_on_takes_few_rounds() -> None:
 
 def test_drafts_grow_while_that_pays_and_shrink_to_what_is_kept() -> None:
     pace = Pace(32)
-    length, lengths = pace.first, list[int]()
+    length, lengths = pace.first(), list[int]()
     for _ in range(5):
         lengths.append(length)
         pace.took(length, 1.0, length)  # a draft of any length takes as long
@@ -147,11 +189,11 @@ def test_a_length_that_was_slower_is_left_out_and_tried_again_later() -> None:
     pace = Pace(32)
     pace.took(8, 0.8, 8)
     pace.took(16, 4.0, 16)  # judging 16 takes more than twice as long as judging 8
-    found = [pace.following(8, 8, 8) for _ in range(40)]
+    found = [pace.following(8, 8, 8) for _ in range(80)]
     assert found[:5] == [8] * 5
     assert 16 in found
     pace.took(16, 1.0, 16)
-    assert pace.first == 8
+    assert pace.first() == 8
 
 
 @pytest.mark.parametrize("mode", ["span", "token", "verify"])
