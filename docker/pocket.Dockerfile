@@ -25,4 +25,4 @@ CMD ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "/srv/weig
      "pocket-calc=/srv/weights/calc", "pocket-text=/srv/weights/text", "pocket-units=/srv/weights/units", \
      "pocket-geo=/srv/weights/geo", "pocket-sql=/srv/weights/sql", "pocket-plan=/srv/weights/plan", \
      "--served-model-name", "pocket-base", "--dtype", "float32", "--enforce-eager", \
-     "--max-model-len", "1024", "--max-logprobs", "-1"]
+     "--max-model-len", "1024", "--max-logprobs", "-1", "--block-size", "32"]
