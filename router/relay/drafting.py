@@ -34,19 +34,22 @@ class Drafting:
     ) -> None:
         await cancelled([self._task])
 
-    @property
-    def began(self) -> bool:
-        """Whether anything was drafted."""
+    async def began(self) -> bool:
+        """Whether anything is drafted, once that is known: the prompt has been read."""
+        await self._grew(1)
         return bool(self._said)
 
     async def following(self, count: int) -> list[Said]:
         """The next `count` tokens, once they are there; fewer, or none, where the expert says no more."""
-        while len(self._said) < self._taken + count and not self._ended:
-            self._grown.clear()
-            await self._grown.wait()
+        await self._grew(self._taken + count)
         found = self._said[self._taken : self._taken + count]
         self._taken += len(found)
         return found
+
+    async def _grew(self, length: int) -> None:
+        while len(self._said) < length and not self._ended:
+            self._grown.clear()
+            await self._grown.wait()
 
     async def _read(self) -> None:
         answer, most, top = self._call

@@ -73,21 +73,22 @@ class Together:
     async def _kept(self, drafter: Part, drafting: Drafting, pace: Pace, length: int) -> tuple[int, Part]:
         """Judge a draft behind its drafter, who goes on meanwhile, until the rule picks another token, or it ends.
         Returns how much to judge next, and who drafts."""
-        desk, rounds = self._desk, self.rounds
+        desk = self._desk
+        await asyncio.gather(drafting.began(), self._tell())
         while desk.open:
             started, answer = perf_counter(), list(desk.tokens)
             draft, _ = await asyncio.gather(drafting.following(length), self._tell())
             if not desk.open:
                 break
             if not draft:
-                self._ended(drafter, drafting)
+                await self._ended(drafter, drafting)
                 break
             scored = await self._each([self._judged(part, drafter, answer, draft) for part in self._parts])
             kept, picked = await self._agreed(draft, scored)
             self.rounds += 1
             self.drafted += len(draft)
             self.accepted += kept
-            if len(draft) == length and self.rounds > rounds + 1:  # not what reads the prompt, nor what ends
+            if len(draft) == length:  # what ends the answer is shorter than was asked for
                 pace.took(length, perf_counter() - started, len(desk.tokens) - len(answer))
             length = pace.following(length, len(draft), kept)
             if picked is not None:
@@ -106,11 +107,11 @@ class Together:
                 return place, picked
         return len(draft), None
 
-    def _ended(self, drafter: Part, drafting: Drafting) -> None:
+    async def _ended(self, drafter: Part, drafting: Drafting) -> None:
         """The drafter says no more, and the answer goes on: it failed, or its server's room is used up."""
         if drafting.fault is not None:
             self._left(drafter, drafting.fault)
-        elif not drafting.began:
+        elif not await drafting.began():
             self._desk.end("length")
 
     async def _judged(self, part: Part, drafter: Part, answer: list[int], draft: Sequence[Said]) -> list[Top]:
