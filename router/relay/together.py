@@ -88,7 +88,7 @@ class Together:
             self.rounds += 1
             self.drafted += len(draft)
             self.accepted += kept
-            if len(draft) == length:  # what ends the answer is shorter than was asked for
+            if len(draft) == length:  # the end of a draft is shorter than what was asked for
                 pace.took(length, perf_counter() - started, len(desk.tokens) - len(answer))
             length = pace.following(length, len(draft), kept)
             if picked is not None:

@@ -1,5 +1,6 @@
 """The losses of the fusion router against the rule that is decoded by, on small random distributions."""
 
+from math import log
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,11 @@ def test_a_router_that_is_told_who_speaks_picks_it_and_adds_nothing() -> None:
     assert logits.grad is not None
     assert (batch.scores.grad[:, :3, 2] < 0).all()
     assert logits.grad[:, 3:].abs().sum() == 0
+    assert float(losses.told(batch).detach()) > 0.1
+    yields = torch.zeros(2, LENGTH, VOCABULARY)
+    yields[:, 2, MARK], yields[:, 2, LINE] = log(losses.LIKELY), -30
+    sure = 30 * torch.nn.functional.one_hot(batch.named.clamp_min(0), 3)
+    assert float(losses.told(led(yields, MARK)._replace(scores=sure))) == pytest.approx(0, abs=1e-5)
     alone = batch._replace(logits=logits.detach().requires_grad_())
     losses.next_token(alone).backward()
     assert alone.logits.grad is not None

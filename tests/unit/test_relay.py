@@ -171,7 +171,7 @@ async def test_a_draft_that_all_agree_on_takes_few_rounds() -> None:
     answer, where = await relayed({"a": same, "b": same}, {"mode": "verify"}, temperature=0)
     assert answer.text == "word " * 60
     assert where.run.notes["accepted"] == 1.0
-    assert where.run.notes["rounds"] <= 8  # of 8 tokens each, however slow the longer drafts happened to be
+    assert where.run.notes["rounds"] <= 4
 
 
 def test_drafts_grow_while_that_pays_and_shrink_to_what_is_kept() -> None:
