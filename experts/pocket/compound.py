@@ -122,27 +122,36 @@ def _noun(operation: str, split: Split, rng: Random, **fields: object) -> str:
     return phrase(NOUNS[operation], split, rng).format(**fields)
 
 
-def fact(rng: Random, split: Split, relation: str, *, word: bool = False) -> Inner:
-    fact = _country(rng, split, relation, word=word)
-    name, capital = fact.country.name, fact.country.capital
-    name = f"the {name}" if name in geo.ARTICLE else name
+def known(fact: Fact) -> Part:
+    """A fact, asked for."""
+    name = f"the {fact.country.name}" if fact.country.name in geo.ARTICLE else fact.country.name
     asked = {
-        "capital": f"What is the capital of {name}?", "country": f"Which country has the capital {capital}?",
+        "capital": f"What is the capital of {name}?",
+        "country": f"Which country has the capital {fact.country.capital}?",
         "continent": f"Which continent is {name} in?", "currency": f"What is the currency of {name}?",
-    }[relation]  # fmt: skip
-    return Inner(relation, Part("geo", asked, asked, fact.answer, fact.worked), _noun(relation, split, rng, c=name,
-                                                                                       k=capital))  # fmt: skip
+    }[fact.relation]  # fmt: skip
+    return Part("geo", asked, asked, fact.answer, fact.worked)
+
+
+def fact(rng: Random, split: Split, relation: str, *, word: bool = False) -> Inner:
+    found = _country(rng, split, relation, word=word)
+    name = f"the {found.country.name}" if found.country.name in geo.ARTICLE else found.country.name
+    return Inner(relation, known(found), _noun(relation, split, rng, c=name, k=found.country.capital))
 
 
 SPELL: dict[str, str] = {"reverse": "Reverse the word {}.", "length": "How many letters does {} have?",
           "upper": "Write {} in upper case.", "sort": "Sort the letters of {}."}  # fmt: skip
 
 
+def spelled(value: Spelling, posed: str = "", after: tuple[int, ...] = ()) -> Part:
+    """A word, and what is to be done to it."""
+    asked = SPELL[value.operation].format(value.word)
+    return Part("text", posed or asked, asked, value.answer, value.worked, after)
+
+
 def spelling(rng: Random, split: Split, operation: str) -> Inner:
     value = Spelling(operation, rng.choice(text.words(split)))
-    asked = SPELL[operation].format(value.word)
-    noun = _noun(operation, split, rng, w=value.word)
-    return Inner(operation, Part("text", asked, asked, value.answer, value.worked), noun)
+    return Inner(operation, spelled(value), _noun(operation, split, rng, w=value.word))
 
 
 def _calc_part(value: calc.Sum, posed: str = "", after: tuple[int, ...] = ()) -> Part:
@@ -198,8 +207,7 @@ def _spelled(rng: Random, split: Split, relation: str, operation: str) -> tuple[
     inner = fact(rng, split, relation, word=True)
     value = Spelling(operation, inner.part.answer.lower())
     core = about(operation, split, rng)
-    posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
-    last = Part("text", posed, asked, value.answer, value.worked, (1,))
+    last = spelled(value, SPELL[operation].format("{1:lower}"), (1,))
     return put(core, inner.noun, split, rng), value.answer, (inner.part, last)
 
 
@@ -227,12 +235,17 @@ def reckoned(rng: Random, split: Split, inner: Inner, operation: str) -> tuple[s
     return said, value.answer, (inner.part, last)
 
 
+def timed(value: Conversion, posed: str = "", after: tuple[int, ...] = ()) -> Part:
+    """Minutes, to be said in hours."""
+    asked = f"Convert {value.amount} minutes to hours and minutes."
+    return Part("units", posed or asked, asked, value.answer, value.worked, after)
+
+
 def _timed(rng: Random, split: Split, operation: str) -> tuple[str, str, tuple[Part, ...]]:
     """A number of minutes that calc finds, for units to say in hours."""
     inner = total(rng, split, operation, lambda found: 61 <= found <= 599)
     value = Conversion("clock", inner.part.answer, "min", "h min")
-    posed, asked = (f"Convert {amount} minutes to hours and minutes." for amount in ("{1}", value.amount))
-    last = Part("units", posed, asked, value.answer, value.worked, (1,))
+    last = timed(value, "Convert {1} minutes to hours and minutes.", (1,))
     return put(phrase(CLOCK, split, rng), inner.noun, split, rng), value.answer, (inner.part, last)
 
 

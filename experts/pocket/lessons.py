@@ -20,25 +20,33 @@ from experts.pocket.compound import (
     WORN,
     Compound,
     Inner,
+    Part,
     about,
     beside,
     draw,
     fact,
+    known,
     phrase,
     put,
     reckoned,
     single,
+    spelled,
     spelling,
+    timed,
     total,
 )  # fmt: skip
 from experts.pocket.compound_words import NOUNS
 from experts.pocket.made_up import MADE_UP, SUBJECT, SUMS, any_name, any_word, invented, respelled, unheard
 from experts.pocket.questions import Question
-from experts.pocket.skills import units
+from experts.pocket.skills import geo, units
 from experts.pocket.skills.phrasing import jostled, wrapped
+from experts.pocket.skills.text import Spelling
+from experts.pocket.skills.units import Conversion
 
 ONE_PART = 0.15
 """Share of the questions that several answer which have one part only."""
+ALONE = 0.4
+"""Share of the questions that an expert who learns company is asked by themselves."""
 WHOLE = "1: {query}"
 """The plan of a question of one skill."""
 
@@ -119,30 +127,50 @@ def company(rng: Random, skill: str) -> tuple[str, str, int, bool]:
     characters of it are others', and whether it goes on.
 
     Of answers that several write, the expert learns only its own part: a question posed anew on the last line, and the
-    line break that hands over. Half of the time the question has nothing to do with what stands before it, so that what
-    is learned is to answer the last one, not what it might be.
+    line break that hands over. Two times in three the question has nothing to do with what stands before it, so that
+    what is learned is to answer the last one, not what it might be; what stands before may be made up. All that the
+    skill knows is asked in company too, of the facts also those of countries that no question of two skills has in
+    training.
     """
-    if rng.random() < 0.65:
+    if rng.random() < ALONE:
         asked = questions.draw(skill, "train", rng)
         return asked.prompt, asked.worked, 0, False
+    related = rng.random() < 1 / 3
     while True:
-        whole = draw("train", rng)
+        whole = draw("train", rng) if related else shared(rng)[0]
         mine = [place for place, one in enumerate(whole.parts) if one.skill == skill]
-        related = bool(mine) and rng.random() < 0.5
-        if related or rng.random() < 0.3:
+        if mine or not related or skill not in SKILLS_OF.values():
             break
+    related = related and bool(mine)
     place = rng.choice(mine) if related else rng.randint(0, len(whole.parts) - 1)
     before = "".join(f"{one.prompt}\n{one.worked}\n" for one in whole.parts[:place])
+    last = place + 1 == len(whole.parts)
     if related:
-        part = whole.parts[place]
-        prompt, worked = part.prompt, part.worked
-        goes_on = place + 1 < len(whole.parts) or not whole.parts[-1].after
-        worked += "\n" if goes_on else ""
+        asked = whole.parts[place]
+        goes_on = not last or not asked.after
+        ends = goes_on
     else:
-        asked = questions.draw(skill, "train", rng)
-        prompt, worked, goes_on = asked.prompt, asked.worked, True
-    before += f"{prompt}\n"
-    return whole.prompt, before + worked, len(before), goes_on
+        asked = _posed(rng, skill) if rng.random() < 2 / 3 else questions.draw(skill, "train", rng)
+        goes_on, ends = True, not last
+    before += f"{asked.prompt}\n"
+    return whole.prompt, before + asked.worked + ("\n" if ends else ""), len(before), goes_on
+
+
+def _posed(rng: Random, skill: str) -> Part | Question:
+    """A question of the skill in the words in which parts are posed."""
+    match skill:
+        case "geo":
+            return known(rng.choice(geo.facts()))
+        case "text":
+            return spelled(Spelling(rng.choice(SPELLINGS), any_word(rng)))
+        case "calc":
+            return total(rng, "train", rng.choice(SUMS)).part
+        case "units" if rng.random() < 0.5:
+            return single(rng, "train", "factor").part
+        case "units":
+            return timed(Conversion("clock", str(rng.randint(61, 599)), "min", "h min"))
+        case _:
+            return questions.draw(skill, "train", rng)
 
 
 def _further(rng: Random) -> tuple[str, list[tuple[str, str]]]:

@@ -22,6 +22,7 @@ from experts.pocket.compound import (
     put,
     reckoned,
     single,
+    spelled,
     spelling,
     total,
 )  # fmt: skip
@@ -96,9 +97,8 @@ def unheard(rng: Random) -> Compound:
         operation = rng.choice(SPELLINGS)
         value = Spelling(operation, inner.part.answer.lower())
         core = about(operation, "train", rng)
-        posed, asked = (SPELL[operation].format(word) for word in ("{1:lower}", value.word))
         said, answer = put(core, inner.noun, "train", rng), value.answer
-        parts = (inner.part, Part("text", posed, asked, answer, value.worked, (1,)))
+        parts = (inner.part, spelled(value, SPELL[operation].format("{1:lower}"), (1,)))
     return Compound("", f"made up>{operation}", said, answer, parts, "train")
 
 

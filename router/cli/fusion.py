@@ -12,3 +12,4 @@ app = typer.Typer(
 app.command("build")(fusion_build.build)
 app.command("inspect")(fusion_build.inspect)
 app.command("train")(fusion_train.train)
+app.command("average")(fusion_build.average)

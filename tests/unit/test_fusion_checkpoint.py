@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from experts.errors import ConfigError
 from experts.fusion import members, plugin
+from experts.fusion.average import average
 from experts.fusion.checkpoint import build, read_config
 from experts.fusion.config import place
 from experts.fusion.members import HEAD
@@ -51,6 +52,26 @@ def silent_router(folder: Path) -> Path:
     with torch.no_grad():
         made.lm_head.weight.zero_()
     return saved(folder, made)
+
+
+def test_routers_of_one_kind_are_averaged_and_others_refused(tmp_path: Path) -> None:
+    folders = [saved(tmp_path / name, model(seed), torch.nn.Linear(16, 3)) for name, seed in (("a", 1), ("b", 2))]
+    average(folders, tmp_path / "mean")
+    first, second, mean = (members.open_router(folder, 2) for folder in (*folders, tmp_path / "mean"))
+    for name, weight in mean.state_dict().items():
+        expected = (first.state_dict()[name] + second.state_dict()[name]) / 2
+        assert torch.allclose(weight, expected, atol=1e-6), name
+    assert members.tokenizer(tmp_path / "mean", {}).vocab_size == len(IDS)
+    wider = saved(tmp_path / "wider", model(3, width=32), torch.nn.Linear(32, 3))
+    for routers, out, said in (
+        ([folders[0]], "x", "two routers or more"),
+        ([folders[0], wider], "x", "differ from those of .* in name or shape, such as"),
+        ([folders[0], tmp_path], "x", "no .*safetensors in it"),
+        (folders, "mean", "is there already"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            average(routers, tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "mean", "wider"]
 
 
 @given(st.integers(1, 4), st.integers(2, 9), st.integers(0, 2**31))
