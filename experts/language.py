@@ -62,7 +62,8 @@ class Query:
 
     `id` is also the decision id. `fields` are the body's top-level JSON values, raw. `max_tokens` is None where the
     caller set none. `stream` is what the caller asked for; `include_usage` whether a usage chunk was asked for.
-    `extension` is the caller's `consilium` object, which never travels to an expert.
+    `extension` is the caller's `consilium` object, which never travels to an expert. `frame`: what was put before and
+    after the last user turn, such as passages.
     """
 
     id: str
@@ -75,10 +76,13 @@ class Query:
     max_tokens: int | None = None
     needs: Needs = Needs()
     extension: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    frame: tuple[str, str] = ("", "")
 
     def user_texts(self) -> list[str]:
-        """Every user turn's text, oldest first; all turns where none is the user's."""
-        return [m.text for m in self.messages if m.role == "user"] or [m.text for m in self.messages]
+        """Every user turn's text as the user said it, oldest first; all turns where none is the user's."""
+        said = [m.text for m in self.messages if m.role == "user"] or [m.text for m in self.messages]
+        before, after = self.frame
+        return [*said[:-1], said[-1].removeprefix(before).removesuffix(after)] if said else []
 
     def prompt_chars(self) -> int:
         return sum(len(message.text) for message in self.messages)

@@ -16,7 +16,7 @@ import orjson
 
 from experts.errors import ConsiliumError
 from experts.language import Message, Part, Passage, Query
-from experts.retrieval.prompting import TEMPLATE, cited, with_sources
+from experts.retrieval.prompting import TEMPLATE, cited, frame
 from router.embedding import Embedding
 from router.gate import Gate
 from router.outcomes import CHARS_PER_TOKEN
@@ -118,13 +118,15 @@ def tokens_of(passages: Sequence[Passage]) -> float:
 
 
 def informed(query: Query, passages: Sequence[Passage], template: str) -> Query:
-    """The query with the passages in its last user turn (or its prompt). A turn of parts gets one more, before them."""
+    """The query with the passages in its last user turn (or its prompt). A turn of parts gets one more, before them.
+    `frame` tells what was put there, so that whoever reads the question reads what the user said."""
+    before, after = frame(passages, template)
     if query.api == "completion":
         prompt = orjson.loads(bytes(query.fields["prompt"]))
         if not isinstance(prompt, str):
             return query
-        told = with_sources(prompt, passages, template)
-        return replace(query.with_fields(prompt=told), messages=(Message("user", told),))
+        told = f"{before}{prompt}{after}"
+        return replace(query.with_fields(prompt=told), messages=(Message("user", told),), frame=(before, after))
     turns = cast(list[dict[str, Any]], orjson.loads(bytes(query.fields["messages"])))
     place = next((i for i in range(len(turns) - 1, -1, -1) if turns[i].get("role") == "user"), None)
     if place is None:
@@ -132,13 +134,13 @@ def informed(query: Query, passages: Sequence[Passage], template: str) -> Query:
     content = turns[place].get("content")
     if isinstance(content, list):
         parts = cast(list[dict[str, Any]], content)
-        text = with_sources("", passages, template)
-        turns[place] = {**turns[place], "content": [{"type": "text", "text": text}, *parts]}
+        turns[place] = {**turns[place], "content": [{"type": "text", "text": before + after}, *parts]}
+        before, after = f"{before}{after}\n", ""
     else:
-        turns[place] = {**turns[place], "content": with_sources(str(content or ""), passages, template)}
+        turns[place] = {**turns[place], "content": f"{before}{content or ''}{after}"}
     told = Message(query.messages[place].role, _content(turns[place]["content"]))
     messages = (*query.messages[:place], told, *query.messages[place + 1 :])
-    return replace(query.with_fields(messages=turns), messages=messages)
+    return replace(query.with_fields(messages=turns), messages=messages, frame=(before, after))
 
 
 def _content(content: Any) -> str | list[Part]:

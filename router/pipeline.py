@@ -44,6 +44,8 @@ from router.wishes import NO_WISH, composed, wished
 
 ANYBODY = Key("anonymous")
 """The caller of a gateway without keys: may ask for everything."""
+LOOKING_UP = 0.5
+"""Of the time that a request has left, the most that passages may take: the rest is the answer's."""
 
 
 class Router:
@@ -140,7 +142,9 @@ class Router:
         text = asked_text(query)
         if lookup is None or not text:
             return query
-        found = await search(lookup.sources, text, lookup.passages, lookup.timeout_s, lookup.choosing)
+        assert run.budget is not None
+        limit_s = min(lookup.timeout_s, max(run.budget.ms_left, 0.0) / 1e3 * LOOKING_UP)
+        found = await search(lookup.sources, text, lookup.passages, limit_s, lookup.choosing)
         passages = within(found.passages, lookup.max_tokens)
         run.retrieval = {"took_ms": round(found.took_s * 1e3, 2), "found": len(passages), "failed": found.failed,
                          "searched": [source.retriever.name for source in found.choice.sources]}  # fmt: skip

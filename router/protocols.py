@@ -70,9 +70,10 @@ class Situation:
     """What a policy may know beside the estimates: prices, load, and who is allowed. Shapes as in Estimates.
 
     `cost_usd`: (n, e) expected cost of each call; `load`: (e,) share of capacity in use, 0 idle to 1 full and
-    beyond; `allowed`: (n, e) bool, False where a hard constraint rules the expert out. `allowance` is what one request
-    may take. `texts` (n) are the queries, `composing` what was fitted for composing, `passages` what looking them up
-    would do: all three for weighing compositions.
+    beyond; `allowed`: (n, e) bool, False where a hard constraint rules the expert out. `tokens`: (n, e) expected
+    prompt and completion of each call, where that is known. `allowance` is what one request may take. `texts` (n) are
+    the queries, `composing` what was fitted for composing, `passages` what looking them up would do: all three for
+    weighing compositions.
     """
 
     cost_usd: Matrix
@@ -82,6 +83,7 @@ class Situation:
     texts: Sequence[str] = ()
     composing: Composing | None = None
     passages: Passages | None = None
+    tokens: Matrix | None = None
 
 
 class Policy(Protocol):

@@ -36,13 +36,17 @@ def constraint(card: Card, query: Query, tokens: float) -> str:
     return ""
 
 
-def expected_cost(cards: Sequence[Card], estimates: Estimates, prompt: Matrix, limit: Matrix) -> Matrix:
-    """Shape (n, e), USD. `prompt` (n,) tokens of each query; `limit` (n,) its max_tokens, NaN where there is none."""
+def expected_output(estimates: Estimates, limit: Matrix) -> Matrix:
+    """Shape (n, e), tokens that each would say. `limit` (n,) the query's max_tokens, NaN where there is none."""
     output = np.where(np.isnan(estimates.tokens), TOKENS_WHEN_UNKNOWN, estimates.tokens)
-    capped = np.where(np.isnan(limit)[:, None], output, np.minimum(output, limit[:, None]))
+    return np.where(np.isnan(limit)[:, None], output, np.minimum(output, limit[:, None])).astype(np.float32)
+
+
+def expected_cost(cards: Sequence[Card], prompt: Matrix, output: Matrix) -> Matrix:
+    """Shape (n, e), USD. `prompt` (n,) tokens of each query; `output` (n, e) those of each answer."""
     price_in = np.array([card.price.input for card in cards], np.float32)
     price_out = np.array([card.price.output for card in cards], np.float32)
-    return ((prompt[:, None] * price_in + capped * price_out) / 1e6).astype(np.float32)
+    return ((prompt[:, None] * price_in + output * price_out) / 1e6).astype(np.float32)
 
 
 def busy(loads: Sequence[Load], limits: Sequence[int | None]) -> Matrix:
@@ -56,4 +60,5 @@ def situation(
     allowed: NDArray[np.bool_],
 ) -> Situation:  # fmt: skip
     """Shapes: `prompt` and `limit` (n,), `load` (e,), `allowed` (n, e)."""
-    return Situation(expected_cost(cards, estimates, prompt, limit), load, allowed)
+    output = expected_output(estimates, limit)
+    return Situation(expected_cost(cards, prompt, output), load, allowed, tokens=prompt[:, None] + output)

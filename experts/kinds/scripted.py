@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import Annotated, Any, Literal
 
@@ -219,7 +220,8 @@ class ScriptedExpert:
         )  # fmt: skip
 
     def _speech(self, query: Query, call: int) -> Speech:
-        turns = query.user_texts()
+        heard = replace(query, frame=("", ""))  # an expert reads the passages, too
+        turns = heard.user_texts()
         last = turns[-1] if turns else ""
         filled = {"prompt": "\n".join(turns), "last": last, "n": str(call)}
         reply = self._choose(last)

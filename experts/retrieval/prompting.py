@@ -23,9 +23,15 @@ _CITED = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
 def with_sources(question: str, passages: Sequence[Passage], template: str = TEMPLATE) -> str:
     """The question with the passages before it, as the template says; `{sources}` and `{question}` are filled in."""
+    head, tail = frame(passages, template)
+    return f"{head}{question}{tail}"
+
+
+def frame(passages: Sequence[Passage], template: str = TEMPLATE) -> tuple[str, str]:
+    """What the template puts before and after a question, with the passages in it."""
     sources = "\n".join(source(number, passage) for number, passage in enumerate(passages, 1))
     head, _, tail = template.partition("{question}")
-    return f"{head.replace('{sources}', sources)}{question}{tail.replace('{sources}', sources)}"
+    return head.replace("{sources}", sources), tail.replace("{sources}", sources)
 
 
 def source(number: int, passage: Passage) -> str:

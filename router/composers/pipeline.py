@@ -149,7 +149,7 @@ class _Work:
         for step, tried in wanted:
             try:
                 text = self._asked[step.number] = step.asked(self.results)
-                sub = _posed(self._query, text)
+                sub = _posed(self._query, text, frame=self._query.frame)
                 plan = await self._voices.routed(sub)
             except (ConsiliumError, ValueError) as fault:
                 self._asked.setdefault(step.number, step.text)
@@ -190,12 +190,14 @@ class _Work:
         ]  # fmt: skip
 
 
-def _posed(query: Query, text: str, limit: int | None = None) -> Query:
-    """A question of its own under the caller's settings: the system's messages stay, the conversation does not."""
+def _posed(query: Query, text: str, limit: int | None = None, frame: tuple[str, str] = ("", "")) -> Query:
+    """A question of its own under the caller's settings: the system's messages stay, the conversation does not.
+    `frame`: what stands around it, such as passages."""
+    said = f"{frame[0]}{text}{frame[1]}"
     given = orjson.loads(bytes(query.fields["messages"]))
     system = [(row, message) for row, message in zip(given, query.messages, strict=True) if message.role == "system"]
     fields = {
-        "messages": [*(row for row, _ in system), {"role": "user", "content": text}],
+        "messages": [*(row for row, _ in system), {"role": "user", "content": said}],
         "logprobs": None, "top_logprobs": None, "response_format": None,
     }  # fmt: skip
     posed = query.with_fields(**fields)
@@ -203,8 +205,8 @@ def _posed(query: Query, text: str, limit: int | None = None) -> Query:
         posed = replace(
             posed.with_fields(max_completion_tokens=None, max_tokens=limit, temperature=0), max_tokens=limit
         )
-    messages = (*(message for _, message in system), Message("user", text))
-    return replace(posed, messages=messages, needs=Needs())
+    messages = (*(message for _, message in system), Message("user", said))
+    return replace(posed, messages=messages, needs=Needs(), frame=frame)
 
 
 def _spoken(query: Query, expert: str, text: str) -> Answer:

@@ -4,7 +4,8 @@ One decision space: `balanced`'s choice of a single expert; a vote of k where an
 cascade from a cheaper expert where its judge of answers was fitted; a council where abilities to aggregate were
 measured; the single choice with passages, where the route's gate was fitted (`retrieve`). Each has a predicted quality
 (`router.worth`), predicted calls and cost, and is taken where the gain on the single choice exceeds `price` for every
-further cost of the dearest allowed expert. What the request's budget has no room for is left out.
+further cost of the dearest allowed expert. What the request's budget has no room for in calls, tokens or USD is left
+out; its time is kept while it is composed.
 `consilium: {"compose": "auto"}` asks for this policy.
 """
 
@@ -45,7 +46,7 @@ class Options(BaseModel):
 
 
 class _Option(NamedTuple):
-    """One composition for some rows. `seats` (m, k) columns; the others (m,)."""
+    """One composition for some rows. `seats` (m, k) columns; the others (m,). `tokens` is NaN where nothing is known."""
 
     composer: str
     rows: Ints
@@ -53,6 +54,7 @@ class _Option(NamedTuple):
     quality: Floats
     calls: Floats
     cost: Floats
+    tokens: Floats
 
 
 def build(options: Options) -> Worth:
@@ -132,9 +134,12 @@ class Worth:
             at, seats = rows[able], turn[able, :k]
             own = np.take_along_axis(q[able], seats, 1)
             calls = np.full(len(at), max(weighing.share * k, 1.0))
-            paid = np.take_along_axis(cost[at], seats, 1).sum(1) * calls / k
+            paid, said = (
+                np.take_along_axis(each[at], seats, 1).sum(1) * calls / k for each in (cost, _tokens(situation))
+            )
             held = np.take_along_axis(weights[able], seats, 1)
-            yield _affordable(_Option("vote", at, seats, of_vote(own, held, composing.voting), calls, paid), situation)
+            value = of_vote(own, held, composing.voting)
+            yield _affordable(_Option("vote", at, seats, value, calls, paid, said), situation)
 
     def _councils(
         self, experts: Sequence[str], situation: Situation, rows: Ints, quality: Floats, cost: Floats,
@@ -142,18 +147,22 @@ class Worth:
     ) -> Iterator[_Option]:  # fmt: skip
         may = allowed(situation)
         known = np.array([composing.abilities.get(name, 0.0) for name in experts])
-        k = min(FEWEST, self._options.most, (situation.allowance.calls or FEWEST + 1) - 1)
-        rows = rows[may[rows].sum(1) >= max(k, 2)]
-        if k < 2 or not len(rows) or not known.any():
-            return
-        seats = np.argsort(-np.where(may[rows], quality[rows], -1.0), axis=1, kind="stable")[:, :k]
-        own = np.take_along_axis(quality[rows], seats, 1)
-        able = np.take_along_axis(np.broadcast_to(known, (len(rows), len(known))), seats, 1).max(1)
-        paid = np.take_along_axis(cost[rows], seats, 1)
-        yield _affordable(
-            _Option("council", rows, seats, able * of_council(own, 1.0, composing.voting.correlation),
-                    np.full(len(rows), k + 1.0), paid.sum(1) + AGGREGATING * paid.max(1)), situation,
-        )  # fmt: skip
+        room = (situation.allowance.calls or self._options.most + 1) - 1
+        most = min(self._options.most, len(experts), room)
+        for k in range(min(FEWEST, most), most + 1):
+            at = rows[may[rows].sum(1) >= max(k, 2)]
+            if k < 2 or not len(at) or not known.any():
+                return
+            seats = np.argsort(-np.where(may[at], quality[at], -1.0), axis=1, kind="stable")[:, :k]
+            own = np.take_along_axis(quality[at], seats, 1)
+            able = np.take_along_axis(np.broadcast_to(known, (len(at), len(known))), seats, 1).max(1)
+            paid, said = (
+                np.take_along_axis(each[at], seats, 1) @ np.ones(k)
+                + AGGREGATING * np.take_along_axis(each[at], seats, 1).max(1)
+                for each in (cost, _tokens(situation))
+            )
+            value = able * of_council(own, 1.0, composing.voting.correlation)
+            yield _affordable(_Option("council", at, seats, value, np.full(len(at), k + 1.0), paid, said), situation)
 
     def _shown(self, estimates: Estimates, option: _Option, place: int, gain: float, worth: float) -> Alternative:
         columns: list[int] = option.seats[place].tolist()
@@ -193,6 +202,13 @@ def _costs(situation: Situation) -> Floats:
     return cost if cost.max(initial=0.0) > 0 else np.ones_like(cost)
 
 
+def _tokens(situation: Situation) -> Floats:
+    """What each call is expected to take of prompt and answer; NaN where nothing is known."""
+    if situation.tokens is None:
+        return np.full(situation.cost_usd.shape, np.nan)
+    return situation.tokens.astype(np.float64)
+
+
 def _cascades(
     situation: Situation, rows: Ints, first: Ints, quality: Floats, cost: Floats, composing: Composing
 ) -> Iterator[_Option]:
@@ -207,10 +223,10 @@ def _cascades(
     value, onward = of_cascade(
         quality[rows, cheap], quality[rows, first], composing.cascade, composing.voting.correlation
     )
+    paid, said = (each[rows, cheap] + onward * each[rows, first] for each in (cost, _tokens(situation)))
     yield _affordable(
-        _Option("cascade", rows, np.stack([cheap, first], 1), value, 1 + onward,
-                cost[rows, cheap] + onward * cost[rows, first]), situation,
-    )  # fmt: skip
+        _Option("cascade", rows, np.stack([cheap, first], 1), value, 1 + onward, paid, said), situation
+    )
 
 
 def _informed(
@@ -220,17 +236,16 @@ def _informed(
     more = passages.cost_usd[first] if situation.cost_usd.any() else np.zeros(len(rows))
     return _affordable(
         _Option(RETRIEVE, rows, first[:, None], np.clip(quality[rows, first] + passages.gain[rows], 0.0, 1.0),
-                np.ones(len(rows)), cost[rows, first] + more), situation,
+                np.ones(len(rows)), cost[rows, first] + more, _tokens(situation)[rows, first]), situation,
     )  # fmt: skip
 
 
 def _affordable(option: _Option, situation: Situation) -> _Option:
-    """The option for the rows whose money it fits."""
-    usd = situation.allowance.usd
-    if usd is None or not situation.cost_usd.any():
-        return option
-    fits = option.cost <= usd
-    return _Option(
-        option.composer, option.rows[fits], option.seats[fits], option.quality[fits], option.calls[fits],
-        option.cost[fits],
-    )  # fmt: skip
+    """The option for the rows whose money and tokens it fits; what is not known is taken to fit."""
+    usd, tokens = situation.allowance.usd, situation.allowance.tokens
+    fits = np.ones(len(option.rows), np.bool_)
+    if usd is not None and situation.cost_usd.any():
+        fits &= option.cost <= usd
+    if tokens is not None:
+        fits &= ~(option.tokens > tokens)
+    return _Option(option.composer, *(values[fits] for values in option[1:]))

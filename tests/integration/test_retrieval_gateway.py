@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from experts.errors import RegistryError
-from experts.retrieval.corpus import Document, create_corpus
+from experts.retrieval.corpus import Document, create_corpus, open_corpus
 from experts.retrieval.indexing import add
 from router.keys import Key, Keys
 from tests.integration.conftest import Start, Upstream
@@ -123,6 +123,57 @@ async def test_a_retriever_that_is_slow_costs_only_its_passages(
     body = await (await only.chat("Norway capital?")).json()
     assert body["choices"][0]["message"]["content"] == "Norway capital? As said in [1]."
     slow.hold.set()
+
+
+async def test_a_slow_retriever_leaves_time_for_the_answer(start: Start, tmp_path: Path, upstreams: Upstreams) -> None:
+    slow = await upstreams()
+    slow.hold = asyncio.Event()
+    text = written(tmp_path, "facts, slow").replace("passages: 2", "passages: 2, timeout_ms: 60000")
+    text += f"---\nkind: retriever\nname: slow\nprovider: remote\nurl: {slow.url}/embeddings\ntimeout_s: 60\n"
+    served = await start(text)
+    reply = await served.chat("Norway capital?", consilium={"explain": True, "budget": {"ms": 3000}})
+    body = await reply.json()
+    assert slow.arrived.is_set()
+    assert reply.status == 200
+    assert body["choices"][0]["message"]["content"].endswith("Norway capital? As said in [1].")
+    assert body["consilium"]["looked_up"]["failed"]["slow"].startswith("said nothing in 1.")
+    slow.hold.set()
+
+
+async def test_a_vote_reads_the_question_and_not_its_passages(start: Start, tmp_path: Path) -> None:
+    """A passage with tables, options or thousands of characters says nothing of what is asked."""
+    text = written(tmp_path).replace('name: echo\nprovider: scripted\nreplies: [{template: "{last} As said in [1]."}]',
+                                     "name: echo\nprovider: scripted\ntext: 'Answer: 7'")  # fmt: skip
+    more = "kind: expert\nname: {}\nprovider: scripted\ntext: 'Answer: 7'\n---\n"
+    text = more.format("a") + more.format("b") + text.replace("experts: [echo]", "experts: '*'\ncomposer: vote")
+    corpus = open_corpus(tmp_path / "facts")
+    long = "CREATE TABLE ships (port text); (A) one (B) two " + "islands and their ships " * 300
+    add(corpus, [Document("ships", "Ships", (long,), {})], None)
+    corpus.close()
+    served = await start(text.replace("passages: 2", "passages: 2, max_tokens: 4000"))
+    body = await (await served.chat("How many ships do the islands have?", consilium={"explain": True})).json()
+    assert body["consilium"]["citations"][0]["id"] == "ships"
+    assert body["consilium"]["compose"]["agreement"] == 1.0
+    assert "single_because" not in body["consilium"]["compose"]
+
+
+async def test_documents_are_ranked_and_texts_embedded_by_a_named_encoder(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "gate.jsonl").write_text('{"query": "What is the capital of Fiji?", "without": 0, "with": 1}')
+    served = await start(written(tmp_path, gate=f"auto, outcomes: {tmp_path / 'gate.jsonl'}"))
+    name = next(iter(served.gateway.router.snapshot.embeddings))
+    documents = ["Bananas are yellow.", "Oslo is the capital city of Norway.", "A boat."]
+    asked: dict[str, object] = {"model": name, "query": "What is the capital of Norway?", "documents": documents}
+    asked |= {"top_n": 2, "return_documents": True}
+    found = await (await served.post(f"{served.url}/v1/rerank", json=asked)).json()
+    assert found["results"][0]["index"] == 1
+    assert len(found["results"]) == 2
+    assert found["results"][0]["document"] == {"text": documents[1]}
+    assert found["results"][0]["relevance_score"] > found["results"][1]["relevance_score"]
+    made = await (await served.post(f"{served.url}/v1/embeddings", json={"model": name, "input": documents})).json()
+    vectors = [row["embedding"] for row in made["data"]]
+    assert [row["index"] for row in made["data"]] == [0, 1, 2]
+    assert all(abs(sum(x * x for x in vector) - 1) < 1e-3 for vector in vectors)
+    assert vectors[0] != vectors[1]
 
 
 def reranking(folder: Path, expert: str) -> str:

@@ -15,7 +15,7 @@ from router.plan import Estimates
 from router.policies import open_policy
 from router.protocols import Passages, Situation
 from router.voting import Kind, Voting
-from router.worth import Composing
+from router.worth import Composing, Scorer
 from tests.scripted_voices import Room, asked, planned, room
 
 QUESTION = "How many legs do 2 dogs have?"
@@ -114,13 +114,13 @@ def test_an_unknown_extractor_is_refused() -> None:
 
 def decided(
     quality: list[float], text: str, allowance: Allowance | None = None, passages: Passages | None = None,
-    **options: Any,
+    composing: Composing | None = None, **options: Any,
 ) -> Any:  # fmt: skip
     names = tuple("abcde"[: len(quality)])
     level = np.array([quality], np.float32)
     estimates = Estimates(names, level, level * 0 + 0.05, level * 0 + 100, level * 0 + 1, default=0)
     state = Situation(level * 0 + 1e-4, level[0] * 0, np.ones(level.shape, bool), allowance or Allowance(), (text,),
-                      Composing(), passages)  # fmt: skip
+                      composing or Composing(), passages, level * 0 + 150)  # fmt: skip
     return open_policy("worth", options).decide(estimates, state)[0]
 
 
@@ -140,6 +140,42 @@ def test_worth_keeps_to_the_budget() -> None:
     assert decided([0.6] * 5, QUESTION, Allowance(calls=2)).composer == "single"
     assert len(decided([0.6] * 5, QUESTION, Allowance(calls=3)).seats) == 3
     assert decided([0.6] * 5, QUESTION, Allowance(usd=1e-4)).composer == "single"
+    assert decided([0.6] * 5, QUESTION, Allowance(tokens=299)).composer == "single"
+    few = decided([0.6] * 5, QUESTION, Allowance(tokens=500))
+    assert few.composer == "vote"
+    assert max(one.calls for one in few.alternatives) * 150 <= 500
+
+
+def test_worth_weighs_councils_of_every_size_that_fits() -> None:
+    even, story = [0.6] * 5, "Tell me a story."
+    able = Composing(abilities={"b": 0.95})
+    chosen = decided(even, story, composing=able)
+    assert {(one.composer, len(one.seats), one.calls) for one in chosen.alternatives} == {
+        ("council", 3, 4), ("council", 4, 5), ("council", 5, 6)
+    }  # fmt: skip
+    assert chosen.composer == "council"
+    assert decided(even, story, composing=Composing(abilities={"b": 0.3})).composer == "single"
+    assert decided(even, story, Allowance(calls=2), composing=able).composer == "single"
+    few = decided(even, story, Allowance(calls=5), composing=able).alternatives
+    assert {len(one.seats) for one in few} == {3, 4}
+    assert decided(even, story, Allowance(tokens=600), composing=able).composer == "single"
+
+
+def test_worth_weighs_a_cascade_where_its_judge_was_fitted() -> None:
+    names, level = ("cheap", "dear"), np.array([[0.7, 0.8]], np.float32)
+    estimates = Estimates(names, level, level * 0 + 0.05, level * 0 + 100, level * 0 + 1, default=0)
+
+    def choice(judge: Scorer, allowance: Allowance | None = None) -> Any:
+        state = Situation(np.array([[1e-5, 1e-3]], np.float32), level[0] * 0, np.ones(level.shape, bool), allowance or Allowance(),
+                          ("Tell me a story.",), Composing(cascade=judge), None, level * 0 + 150)  # fmt: skip
+        return open_policy("worth", {"preset": "best"}).decide(estimates, state)[0]
+
+    sharp, blunt = Scorer({}, 0.5, 0.98, 0.05), Scorer({}, 0.5, 0.5, 0.5)
+    chosen = choice(sharp)
+    assert (chosen.composer, chosen.seats) == ("cascade", (0, 1))
+    assert chosen.alternatives[0].calls < 1.5
+    assert choice(blunt).composer == "single"
+    assert choice(sharp, Allowance(calls=1)).composer == "single"
 
 
 def gaining(gain: float, usd: float = 1e-6) -> Passages:
