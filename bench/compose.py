@@ -15,6 +15,7 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -25,8 +26,12 @@ sys.path.insert(0, str(ROOT))
 DELAY_S = 0.02
 EXPERT = "kind: expert\nname: e{n}\nprovider: scripted\ndescription: e{n}\ntext: The answer is {n}.\ndelay_s: {delay}\n"
 ROUTE = 'kind: route\nname: auto\nexperts: "*"\nestimator: prior\ncomposer: {name: council, k: 5}\n'
-BARS = {"race_added_p50_ms": 2.0, "best-of_added_p50_ms": 2.0, "council_added_p50_ms": 2.0,
-        "singles_p99_ratio": 3.0}  # fmt: skip
+STEPS: dict[str, Callable[[int], int]] = {
+    "race": lambda calls: 1, "best-of": lambda calls: 1, "council": lambda calls: 2, "vote": lambda calls: calls - 1,
+    "cascade": lambda calls: calls,
+}  # fmt: skip
+"""How many experts' times a composition takes one after another, by its calls: a vote asks two at once to begin with."""
+BARS = {**{f"{name}_added_p50_ms": 2.0 for name in STEPS}, "singles_p99_ratio": 3.0}
 
 
 async def measured(rounds: int) -> dict[str, float]:
@@ -44,27 +49,30 @@ async def measured(rounds: int) -> dict[str, float]:
         path.write_text("---\n".join([*(EXPERT.format(n=n, delay=DELAY_S) for n in range(5)), ROUTE]))
         async with open_router(load_registry(path), telemetry=Telemetry(Log(level="warning"))) as router:
 
-            async def one(model: str, compose: str, number: int) -> float:
-                body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": f"Number {number}?"}]}
+            async def one(model: str, compose: str, number: int) -> tuple[float, int]:
+                """Milliseconds, and calls."""
+                asked = f"How many are there of number {number}?" if compose == "vote" else f"Number {number}?"
+                body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": asked}]}
                 query = parse("chat", orjson.dumps({**body, "consilium": {"compose": compose}}), f"q{number}")
-                started = perf_counter()
-                await router.answer(query, silent, Run(f"q{number}"))
-                return (perf_counter() - started) * 1e3
+                started, run = perf_counter(), Run(f"q{number}")
+                await router.answer(query, silent, run)
+                return (perf_counter() - started) * 1e3, len(run.attempts)
 
             async def singles(count: int, gap_s: float) -> list[float]:
                 async def later(number: int) -> float:
                     await asyncio.sleep(number * gap_s)
-                    return await one("e0", "single", number)
+                    return (await one("e0", "single", number))[0]
 
                 return await asyncio.gather(*(later(number) for number in range(count)))
 
             settle()
             found: dict[str, float] = {}
-            own = statistics.median([await one("e0", "single", number) for number in range(rounds)])
-            for name, steps in (("race", 1), ("best-of", 1), ("council", 2)):
+            own = statistics.median([(await one("e0", "single", number))[0] for number in range(rounds)])
+            for name, steps in STEPS.items():
                 busy_s = process_time()
-                took = statistics.median([await one("auto", name, number) for number in range(rounds)])
-                found[f"{name}_added_p50_ms"] = took - steps * own
+                took = [await one("auto", name, number) for number in range(rounds)]
+                found[f"{name}_added_p50_ms"] = statistics.median(ms - steps(calls) * own for ms, calls in took)
+                found[f"{name}_calls"] = statistics.mean(calls for _, calls in took)
                 found[f"{name}_cpu_ms"] = (process_time() - busy_s) / rounds * 1e3
             alone = sorted(await singles(300, 0.005))
             stop, made = False, 0

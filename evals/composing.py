@@ -68,6 +68,7 @@ class _World:
     expected: Floats
     base: Ints
     best: int
+    means: Floats
 
     @property
     def quality(self) -> Floats:
@@ -107,6 +108,7 @@ def compose(settings: Settings, progress: Progress | None = None, *, quick: bool
     world = _World(
         test, answers.take(rows[off]), flaws(test.outcomes, texts), queries, fitted, composing, decided.estimates,
         expected_cost(test.cards, test.outcomes, decided.estimates), decided.seats, best_single(known),
+        np.nan_to_num(np.nanmean(known.outcomes.scores, axis=0)).astype(np.float64),
     )  # fmt: skip
     doings = {
         "best-single": _single(world, np.full(len(test), world.best)), "majority": _majority(world),
@@ -125,11 +127,13 @@ def _single(world: _World, seats: Ints) -> Doings:
 
 
 def _majority(world: _World) -> Doings:
-    """All experts, one vote each, ties to the first; the best single expert where answers cannot be compared."""
+    """All experts, one vote each; of equal answers, and for the text of those who agree, the best single expert's goes
+    first, then by mean score in training. The best single expert where answers cannot be compared."""
     out = _single(world, np.full(len(world.test), world.best))
     even: Floats = np.ones_like(world.recorded.groups, np.float64)
-    first_come: Floats = -np.cumsum(even, axis=1)
-    winner = tally(world.recorded.groups, even, first_come).winner
+    prefer: Floats = np.broadcast_to(world.means, even.shape).copy()
+    prefer[:, world.best] += 1.0
+    winner = tally(world.recorded.groups, even, prefer).winner
     use = np.array([bool(kind) for kind in world.recorded.kinds]) & (winner >= 0)
     out.winner[use] = winner[use]
     out.asked[use] = True

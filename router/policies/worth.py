@@ -224,9 +224,7 @@ def _cascades(
         quality[rows, cheap], quality[rows, first], composing.cascade, composing.voting.correlation
     )
     paid, said = (each[rows, cheap] + onward * each[rows, first] for each in (cost, _tokens(situation)))
-    yield _affordable(
-        _Option("cascade", rows, np.stack([cheap, first], 1), value, 1 + onward, paid, said), situation
-    )
+    yield _affordable(_Option("cascade", rows, np.stack([cheap, first], 1), value, 1 + onward, paid, said), situation)
 
 
 def _informed(
@@ -248,4 +246,7 @@ def _affordable(option: _Option, situation: Situation) -> _Option:
         fits &= option.cost <= usd
     if tokens is not None:
         fits &= ~(option.tokens > tokens)
-    return _Option(option.composer, *(values[fits] for values in option[1:]))
+    return _Option(
+        option.composer, option.rows[fits], option.seats[fits], option.quality[fits], option.calls[fits],
+        option.cost[fits], option.tokens[fits],
+    )  # fmt: skip
