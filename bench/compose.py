@@ -30,7 +30,7 @@ STEPS: dict[str, Callable[[int], int]] = {
     "race": lambda calls: 1, "best-of": lambda calls: 1, "council": lambda calls: 2, "vote": lambda calls: calls - 1,
     "cascade": lambda calls: calls,
 }  # fmt: skip
-"""How many experts' times a composition takes one after another, by its calls: a vote asks two at once to begin with."""
+"""How many experts' times a composition takes one after another, by its calls: a vote begins with two at once."""
 BARS = {**{f"{name}_added_p50_ms": 2.0 for name in STEPS}, "singles_p99_ratio": 3.0}
 
 

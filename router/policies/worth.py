@@ -46,7 +46,7 @@ class Options(BaseModel):
 
 
 class _Option(NamedTuple):
-    """One composition for some rows. `seats` (m, k) columns; the others (m,). `tokens` is NaN where nothing is known."""
+    """One composition for some rows. `seats` (m, k) columns; the others (m,); `tokens` NaN where nothing is known."""
 
     composer: str
     rows: Ints

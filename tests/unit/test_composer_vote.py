@@ -166,8 +166,9 @@ def test_worth_weighs_a_cascade_where_its_judge_was_fitted() -> None:
     estimates = Estimates(names, level, level * 0 + 0.05, level * 0 + 100, level * 0 + 1, default=0)
 
     def choice(judge: Scorer, allowance: Allowance | None = None) -> Any:
-        state = Situation(np.array([[1e-5, 1e-3]], np.float32), level[0] * 0, np.ones(level.shape, bool), allowance or Allowance(),
-                          ("Tell me a story.",), Composing(cascade=judge), None, level * 0 + 150)  # fmt: skip
+        cost, may = np.array([[1e-5, 1e-3]], np.float32), np.ones(level.shape, bool)
+        state = Situation(cost, level[0] * 0, may, allowance or Allowance(), ("Tell me a story.",),
+                          Composing(cascade=judge), None, level * 0 + 150)  # fmt: skip
         return open_policy("worth", {"preset": "best"}).decide(estimates, state)[0]
 
     sharp, blunt = Scorer({}, 0.5, 0.98, 0.05), Scorer({}, 0.5, 0.5, 0.5)
