@@ -119,11 +119,14 @@ def lookahead(data_folder: Path) -> dict[str, Any]:
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_five_models_vote_better_than_the_plain_majority(lookahead: dict[str, Any]) -> None:
+def test_five_models_vote_as_well_as_the_plain_majority(lookahead: dict[str, Any]) -> None:
+    """Of a majority whose ties go to the best single expert; ties to whoever is listed first cost it 4 points."""
     for task, bar in (("GSM8k", 0.934), ("MATH", 0.680)):
         vote, majority = row(lookahead, "vote", task), row(lookahead, "majority", task)
         assert vote["quality"] >= bar
-        assert vote["quality"] >= majority["quality"] + 0.02
+        assert majority["quality"] >= 0.68
+        assert vote["quality"] >= majority["quality"] - 0.004
+    assert row(lookahead, "vote")["quality"] >= row(lookahead, "majority")["quality"] + 0.03
     asked = {task: row(lookahead, "vote-sequential", task) for task in ("GSM8k", "MATH")}
     assert asked["MATH"]["quality"] >= row(lookahead, "vote", "MATH")["quality"] - 0.003
     assert all(one["calls"] <= 3.2 for one in asked.values())
