@@ -68,7 +68,7 @@ class _World:
     expected: Floats
     base: Ints
     best: int
-    means: Floats
+    mean_scores: Floats
 
     @property
     def quality(self) -> Floats:
@@ -108,7 +108,7 @@ def compose(settings: Settings, progress: Progress | None = None, *, quick: bool
     world = _World(
         test, answers.take(rows[off]), flaws(test.outcomes, texts), queries, fitted, composing, decided.estimates,
         expected_cost(test.cards, test.outcomes, decided.estimates), decided.seats, best_single(known),
-        np.nan_to_num(np.nanmean(known.outcomes.scores, axis=0)).astype(np.float64),
+        _mean_scores(known.outcomes),
     )  # fmt: skip
     doings = {
         "best-single": _single(world, np.full(len(test), world.best)), "majority": _majority(world),
@@ -118,6 +118,12 @@ def compose(settings: Settings, progress: Progress | None = None, *, quick: bool
     doings["oracle"] = _single(world, np.argmax(np.nan_to_num(test.outcomes.scores, nan=-1.0), axis=1))
     progress.step("judging")
     return Compared(_document(world, settings, doings, quick, bool(texts)), doings, composing)
+
+
+def _mean_scores(outcomes: Outcomes) -> Floats:
+    """(e,): over the queries that each was asked."""
+    scores = outcomes.scores.astype(np.float64)
+    return np.nansum(scores, axis=0) / np.maximum(np.isfinite(scores).sum(axis=0), 1)
 
 
 def _single(world: _World, seats: Ints) -> Doings:
@@ -131,7 +137,7 @@ def _majority(world: _World) -> Doings:
     first, then by mean score in training. The best single expert where answers cannot be compared."""
     out = _single(world, np.full(len(world.test), world.best))
     even: Floats = np.ones_like(world.recorded.groups, np.float64)
-    prefer: Floats = np.broadcast_to(world.means, even.shape).copy()
+    prefer: Floats = np.broadcast_to(world.mean_scores, even.shape).copy()
     prefer[:, world.best] += 1.0
     winner = tally(world.recorded.groups, even, prefer).winner
     use = np.array([bool(kind) for kind in world.recorded.kinds]) & (winner >= 0)

@@ -283,7 +283,7 @@ def _passages(route: Route, lookup: Lookup, vector: Vector | None) -> Passages |
     if known is None:
         return None
     each = [card.price.input * lookup.gate.tokens / 1e6 for card in route.cards]
-    return Passages(np.array([known[1] - known[0]], np.float32), np.array(each, np.float32))
+    return Passages(np.array([known[1] - known[0]], np.float32), np.array(each, np.float32), lookup.gate.tokens)
 
 
 def _spares(route: Route, seats: Sequence[str], ranked: Sequence[str], excluded: Mapping[str, str]) -> tuple[str, ...]:

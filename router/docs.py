@@ -66,6 +66,8 @@ entry; the file holds only hashes.
 | `{prefix}URL` | the gateway that `consilium ask` talks to, as `--url` |
 | `{prefix}KEY` | the API key that commands use, as `--key` |
 | `{prefix}CACHE` | where exported encoders and vectors of outcomes are kept; default: `~/.cache/consilium` |
+| `{prefix}ENCODER_KEY` | the key of an OpenAI-compatible `/v1/embeddings` that `index` and `retriever` embed with |
+| `{prefix}DATA` | the folder of suites and sets that `consilium eval run` looks into |
 | `POCKET_URL` | where the pocket experts are served, up to and including `/v1` |
 
 ## Exit statuses

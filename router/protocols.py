@@ -58,11 +58,12 @@ class Estimator(Protocol):
 
 
 class Passages(NamedTuple):
-    """What passages would do for one expert's answer: the expected `gain` (n,) in quality, and what their tokens cost
-    each expert, `cost_usd` (e,)."""
+    """What passages would do for one expert's answer: the expected `gain` (n,) in quality, how many `tokens` they have,
+    and what those cost each expert, `cost_usd` (e,)."""
 
     gain: Matrix
     cost_usd: Matrix
+    tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,9 @@ class Situation:
 
     `cost_usd`: (n, e) expected cost of each call; `load`: (e,) share of capacity in use, 0 idle to 1 full and
     beyond; `allowed`: (n, e) bool, False where a hard constraint rules the expert out. `tokens`: (n, e) expected
-    prompt and completion of each call, where that is known. `allowance` is what one request may take. `texts` (n) are
-    the queries, `composing` what was fitted for composing, `passages` what looking them up would do: all three for
-    weighing compositions.
+    prompt and completion of each call, where that is known, and `prompt` (n,) the prompt's part of it. `allowance` is
+    what one request may take. `texts` (n) are the queries, `composing` what was fitted for composing, `passages` what
+    looking them up would do: all three for weighing compositions.
     """
 
     cost_usd: Matrix
@@ -84,6 +85,7 @@ class Situation:
     composing: Composing | None = None
     passages: Passages | None = None
     tokens: Matrix | None = None
+    prompt: Matrix | None = None
 
 
 class Policy(Protocol):

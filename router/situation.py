@@ -61,4 +61,5 @@ def situation(
 ) -> Situation:  # fmt: skip
     """Shapes: `prompt` and `limit` (n,), `load` (e,), `allowed` (n, e)."""
     output = expected_output(estimates, limit)
-    return Situation(expected_cost(cards, prompt, output), load, allowed, tokens=prompt[:, None] + output)
+    return Situation(expected_cost(cards, prompt, output), load, allowed, tokens=prompt[:, None] + output,
+                     prompt=prompt)  # fmt: skip

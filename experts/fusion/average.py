@@ -1,7 +1,7 @@
 """The mean of the weights of several trained routers ("model soup", Wortsman et al. 2022, arXiv 2203.05482, section 3).
 
-Runs that went on from the same router with other data or seeds end in one basin: their mean reads wordings that none of
-them saw better than each, and costs nothing when it is served.
+Runs that went on from the same router, or from one another, with other data or seeds end in one basin: their mean often
+reads wordings that none of them saw better than each, and costs nothing when it is served.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from safetensors.torch import save_file
 
@@ -53,11 +54,12 @@ def average(routers: Sequence[Path], out: Path) -> None:
         for name, tensor in others.items():
             summed[name] += tensor.float()
     mean = {name: (total / len(routers)).to(first[name].dtype) for name, total in summed.items()}
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for file in routers[0].iterdir():
-        if file.is_file() and file.suffix in KEPT and file.name not in LEFT:
-            shutil.copy2(file, partial / file.name)
-    save_file(mean, partial / "model.safetensors", {"format": "pt"})
-    partial.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        made = Path(folder) / out.name
+        made.mkdir()
+        for file in routers[0].iterdir():
+            if file.is_file() and file.suffix in KEPT and file.name not in LEFT:
+                shutil.copy2(file, made / file.name)
+        save_file(mean, made / "model.safetensors", {"format": "pt"})
+        made.rename(out)

@@ -69,8 +69,9 @@ def average(
 ) -> None:
     """Make one router of several: the mean of their weights.
 
-    Train two or three from the same router, each on other data or with another --seed. The mean poses and hands over
-    better in wordings that no run has seen, and is served at the price of one.
+    Train two or three that go on from the same router, or from one another, each on other data or with another --seed.
+    The mean often reads wordings that none has seen better than each, and is served at the price of one. Compare them
+    on questions that are not the test's.
 
     [bold]Examples[/]
 

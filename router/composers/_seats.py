@@ -184,8 +184,8 @@ async def settled(query: Query, voices: Voices, answer: Answer, emit: Emit) -> A
 
 
 def extended(query: Query, turns: Sequence[tuple[str, str]]) -> Query:
-    """The same conversation with further turns."""
+    """The same conversation with further turns. What was put around the last turn is a part of an earlier one now."""
     given: list[dict[str, Any]] = orjson.loads(bytes(query.fields["messages"]))
     more = [{"role": role, "content": text} for role, text in turns]
     messages = (*query.messages, *(Message(role, text) for role, text in turns))
-    return replace(query.with_fields(messages=[*given, *more]), messages=messages)
+    return replace(query.with_fields(messages=[*given, *more]), messages=messages, frame=("", ""))

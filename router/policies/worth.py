@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from router.answers.auto import picked
-from router.plan import Alternative, Estimates
+from router.plan import Alternative, Estimates, Matrix
 from router.policies import balanced
 from router.policies._scores import allowed
 from router.protocols import Choice, Passages, Situation
@@ -30,7 +30,7 @@ RETRIEVE = "retrieve"
 FEWEST = 3
 """Two that disagree settle nothing."""
 AGGREGATING = 1.5
-"""An aggregator reads all that the seats wrote: its call costs this much more than its own answer would."""
+"""An aggregator reads all that the seats wrote: where tokens are not known, its call costs this many of its own."""
 
 
 class Options(BaseModel):
@@ -113,7 +113,7 @@ class Worth:
             yield from self._votes(estimates.experts, situation, kind, use, quality, cost, composing)
         if composing.cascade is not None and (situation.allowance.calls or 2) >= 2:
             yield from _cascades(situation, rows, first, quality, cost, composing)
-        if composing.abilities:
+        if any(composing.abilities.values()):
             yield from self._councils(estimates.experts, situation, rows, quality, cost, composing)
         if situation.passages is not None:
             yield _informed(situation, situation.passages, rows, first, quality, cost)
@@ -148,19 +148,16 @@ class Worth:
         may = allowed(situation)
         known = np.array([composing.abilities.get(name, 0.0) for name in experts])
         room = (situation.allowance.calls or self._options.most + 1) - 1
-        most = min(self._options.most, len(experts), room)
-        for k in range(min(FEWEST, most), most + 1):
-            at = rows[may[rows].sum(1) >= max(k, 2)]
-            if k < 2 or not len(at) or not known.any():
+        for k in range(FEWEST, min(self._options.most, len(experts), room) + 1):
+            at = rows[may[rows].sum(1) >= k]
+            if not len(at):
                 return
             seats = np.argsort(-np.where(may[at], quality[at], -1.0), axis=1, kind="stable")[:, :k]
             own = np.take_along_axis(quality[at], seats, 1)
             able = np.take_along_axis(np.broadcast_to(known, (len(at), len(known))), seats, 1).max(1)
-            paid, said = (
-                np.take_along_axis(each[at], seats, 1) @ np.ones(k)
-                + AGGREGATING * np.take_along_axis(each[at], seats, 1).max(1)
-                for each in (cost, _tokens(situation))
-            )
+            paid, said = (np.take_along_axis(each[at], seats, 1) for each in (cost, _tokens(situation)))
+            times = _aggregating(said, None if situation.prompt is None else situation.prompt[at])
+            paid, said = (each.sum(1) + times * each.max(1) for each in (paid, said))
             value = able * of_council(own, 1.0, composing.voting.correlation)
             yield _affordable(_Option("council", at, seats, value, np.full(len(at), k + 1.0), paid, said), situation)
 
@@ -209,6 +206,13 @@ def _tokens(situation: Situation) -> Floats:
     return situation.tokens.astype(np.float64)
 
 
+def _aggregating(said: Floats, prompt: Matrix | None) -> Floats:
+    """How many of its own calls an aggregator's takes, which reads all answers; `said` (m, k) tokens of the seats."""
+    if prompt is None or np.isnan(said).any():
+        return np.full(len(said), AGGREGATING)
+    return 1.0 + (said - prompt[:, None]).sum(1) / said.max(1)
+
+
 def _cascades(
     situation: Situation, rows: Ints, first: Ints, quality: Floats, cost: Floats, composing: Composing
 ) -> Iterator[_Option]:
@@ -234,7 +238,8 @@ def _informed(
     more = passages.cost_usd[first] if situation.cost_usd.any() else np.zeros(len(rows))
     return _affordable(
         _Option(RETRIEVE, rows, first[:, None], np.clip(quality[rows, first] + passages.gain[rows], 0.0, 1.0),
-                np.ones(len(rows)), cost[rows, first] + more, _tokens(situation)[rows, first]), situation,
+                np.ones(len(rows)), cost[rows, first] + more, _tokens(situation)[rows, first] + passages.tokens),
+        situation,
     )  # fmt: skip
 
 

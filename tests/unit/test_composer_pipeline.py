@@ -9,10 +9,11 @@ import orjson
 import pytest
 
 from experts.errors import ConfigError
-from experts.language import Query
+from experts.language import Passage, Query
 from router.budget import Allowance
 from router.composers import open_composer
 from router.composers._plans import depth, leaves, parse
+from router.passages import informed
 from router.plan import Plan, Seat
 from tests.scripted_voices import Room, asked, planned, room
 
@@ -52,6 +53,21 @@ async def test_each_part_goes_to_its_expert_and_results_are_put_in() -> None:
     ]  # fmt: skip
     assert [step["expert"] for step in where.run.notes["steps"]] == ["geo", "text"]
     assert [event["event"] for event in where.aside][:2] == ["planning", "planned"]
+
+
+async def test_passages_stand_before_every_part_and_not_before_the_plan() -> None:
+    shown = "(?s)^<source 1>\nfact\n</source 1>\n{}$"
+    where = opened({
+        **SCRIPTS,
+        "planner": {"replies": [{"match": "source", "text": "no plan"}, {"text": CHAIN}]},
+        "geo": {"replies": [{"match": shown.format(r"What is the capital of Peru\?"), "text": "Answer: Lima"},
+                            {"text": "Answer: unread"}]},
+        "text": {"replies": [{"match": shown.format(r"Reverse the word lima\."), "text": "Answer: amil"},
+                             {"text": "Answer: unread"}]},
+    })  # fmt: skip
+    query = informed(asked("Reverse Peru's capital."), [Passage("a", "fact")], "{sources}\n{question}")
+    answer = await PIPELINE.compose(query, where.voices, where.emit)
+    assert answer.text == "What is the capital of Peru? Lima\nReverse the word lima. amil\nAnswer: amil"
 
 
 async def test_parts_that_need_nothing_are_joined() -> None:

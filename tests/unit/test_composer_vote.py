@@ -114,13 +114,13 @@ def test_an_unknown_extractor_is_refused() -> None:
 
 def decided(
     quality: list[float], text: str, allowance: Allowance | None = None, passages: Passages | None = None,
-    composing: Composing | None = None, **options: Any,
+    composing: Composing | None = None, prompt: Any = None, **options: Any,
 ) -> Any:  # fmt: skip
     names = tuple("abcde"[: len(quality)])
     level = np.array([quality], np.float32)
     estimates = Estimates(names, level, level * 0 + 0.05, level * 0 + 100, level * 0 + 1, default=0)
     state = Situation(level * 0 + 1e-4, level[0] * 0, np.ones(level.shape, bool), allowance or Allowance(), (text,),
-                      composing or Composing(), passages, level * 0 + 150)  # fmt: skip
+                      composing or Composing(), passages, level * 0 + 150, prompt)  # fmt: skip
     return open_policy("worth", options).decide(estimates, state)[0]
 
 
@@ -159,6 +159,17 @@ def test_worth_weighs_councils_of_every_size_that_fits() -> None:
     few = decided(even, story, Allowance(calls=5), composing=able).alternatives
     assert {len(one.seats) for one in few} == {3, 4}
     assert decided(even, story, Allowance(tokens=600), composing=able).composer == "single"
+    assert not decided([0.6] * 2, story, composing=able).alternatives
+    assert not decided(even, story, Allowance(calls=3), composing=able).alternatives
+
+
+def test_an_aggregator_is_expected_to_read_every_answer() -> None:
+    even, story, able = [0.6] * 5, "Tell me a story.", Composing(abilities={"b": 0.95})
+    prompt = np.array([50.0], np.float32)
+    for k, tokens in ((3, 3 * 150 + 50 + 3 * 100 + 100), (5, 5 * 150 + 50 + 5 * 100 + 100)):
+        for budget, fits in ((tokens, True), (tokens - 1, False)):
+            found = decided(even, story, Allowance(tokens=budget), composing=able, prompt=prompt).alternatives
+            assert (k in {len(one.seats) for one in found}) is fits, (k, budget)
 
 
 def test_worth_weighs_a_cascade_where_its_judge_was_fitted() -> None:
@@ -180,7 +191,7 @@ def test_worth_weighs_a_cascade_where_its_judge_was_fitted() -> None:
 
 
 def gaining(gain: float, usd: float = 1e-6) -> Passages:
-    return Passages(np.array([gain], np.float32), np.full(5, usd, np.float32))
+    return Passages(np.array([gain], np.float32), np.full(5, usd, np.float32), tokens=100)
 
 
 def test_worth_weighs_passages_with_the_compositions() -> None:
@@ -192,6 +203,8 @@ def test_worth_weighs_passages_with_the_compositions() -> None:
     assert decided(even, story, passages=gaining(0.0)).retrieve is False
     assert decided(even, story, passages=gaining(0.02, usd=1e-3)).retrieve is False
     assert decided(even, story, Allowance(usd=1e-4), passages=gaining(0.2, usd=1e-3)).retrieve is False
+    assert decided(even, story, Allowance(tokens=250), passages=gaining(0.2)).retrieve is True
+    assert decided(even, story, Allowance(tokens=249), passages=gaining(0.2)).retrieve is False
 
 
 def test_worth_takes_the_better_of_a_vote_and_passages() -> None:

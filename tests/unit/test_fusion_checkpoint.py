@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
+from typer.testing import CliRunner
 
 from experts.errors import ConfigError
 from experts.fusion import members, plugin
@@ -25,6 +26,7 @@ from experts.fusion.members import HEAD
 from experts.fusion.reference import Reference
 from experts.fusion.rule import Head, fuse
 from experts.pocket.vocabulary import IDS, write_tokenizer
+from router.cli.fusion import app as cli
 
 PROMPT = [1, 4, 30, 31, 32, 5]
 
@@ -62,6 +64,9 @@ def test_routers_of_one_kind_are_averaged_and_others_refused(tmp_path: Path) -> 
         expected = (first.state_dict()[name] + second.state_dict()[name]) / 2
         assert torch.allclose(weight, expected, atol=1e-6), name
     assert members.tokenizer(tmp_path / "mean", {}).vocab_size == len(IDS)
+    said = CliRunner().invoke(cli, ["average", str(folders[0]), str(folders[1]), "--out", str(tmp_path / "again")])
+    assert said.exit_code == 0, said.output
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "mean/model.safetensors").read_bytes()
     wider = saved(tmp_path / "wider", model(3, width=32), torch.nn.Linear(32, 3))
     for routers, out, said in (
         ([folders[0]], "x", "two routers or more"),
@@ -71,7 +76,7 @@ def test_routers_of_one_kind_are_averaged_and_others_refused(tmp_path: Path) -> 
     ):
         with pytest.raises(ConfigError, match=said):
             average(routers, tmp_path / out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "mean", "wider"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "again", "b", "mean", "wider"]
 
 
 @given(st.integers(1, 4), st.integers(2, 9), st.integers(0, 2**31))

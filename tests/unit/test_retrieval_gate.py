@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from experts.errors import ConfigError
 from experts.language import Passage
 from experts.retrieval.prompting import cited, with_sources
+from experts.wire import parse
+from router.composers._seats import extended
 from router.gate import arithmetic, fit_gate, read_outcomes, sighted
-from router.passages import citations, within
+from router.passages import citations, informed, within
 from router.retrieval.choosing import Choice, merged
 from tests.integration.test_retrieval_index import Letters
 
@@ -123,6 +126,38 @@ def test_the_budget_cuts_at_a_word() -> None:
 def test_only_sources_that_exist_count_as_cited() -> None:
     assert cited("As [1] and [3, 9] say; [0], [12].", 3) == {1, 3}
     assert [row["cited"] for row in citations([Passage("a"), Passage("b")], "see [2]")] == [False, True]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:,"}}
+
+
+@pytest.mark.parametrize(
+    "template", ["{sources}\n{question}", "{question}\nSources:\n{sources}\nEnd", "Look: {sources} {question}!"]
+)
+@pytest.mark.parametrize(
+    "content",
+    ["why?", [{"type": "text", "text": "why?"}], [PICTURE, {"type": "text", "text": "why?"}],
+     [{"type": "text", "text": "why?"}, {"type": "text", "text": "and how?"}]],
+)  # fmt: skip
+def test_who_reads_the_question_reads_what_the_user_said(content: Any, template: str) -> None:
+    turns = [{"role": "user", "content": "first"}, {"role": "assistant", "content": "yes"},
+             {"role": "user", "content": content}]  # fmt: skip
+    plain = parse("chat", orjson.dumps({"model": "auto", "messages": turns}), "q")
+    told = informed(plain, [Passage("a", "a fact", "Title")], template)
+    assert told.user_texts() == plain.user_texts()
+    assert "a fact" in told.messages[-1].text
+    sent = orjson.loads(bytes(told.fields["messages"]))
+    assert "a fact" in orjson.dumps(sent[-1]).decode()
+    assert sent[:-1] == turns[:-1]
+    further = extended(told, [("assistant", "no"), ("user", "again, please\nEnd")])
+    assert further.user_texts()[-1] == "again, please\nEnd"
+
+
+def test_a_completion_s_prompt_is_framed_like_a_question() -> None:
+    plain = parse("completion", orjson.dumps({"model": "auto", "prompt": "Once upon"}), "q")
+    told = informed(plain, [Passage("a", "a fact")], "{sources}\n{question}")
+    assert told.user_texts() == ["Once upon"]
+    assert orjson.loads(bytes(told.fields["prompt"])) == "<source 1>\na fact\n</source 1>\nOnce upon"
 
 
 def test_braces_in_texts_are_texts() -> None:

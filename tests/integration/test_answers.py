@@ -7,6 +7,8 @@ import pytest
 from router.answers import boxed, sql
 from router.answers.auto import picked
 
+pytestmark = pytest.mark.integration
+
 SHIPS = """CREATE TABLE ships (name TEXT, tons INT);
 INSERT INTO ships VALUES ('Ada', 3), ('Bea', 7), ('Cid', 5);
 Which ships have more than four tons?"""
