@@ -132,8 +132,8 @@ def _sources(path: Path) -> list[Source]:
 
 def _as_text(manifest: str | Mapping[str, Any]) -> str:
     if isinstance(manifest, str):
-        text = re.sub(r"\A\ufeff?(\s*\n)*---[ \t]*\n", "", manifest)
-        return re.sub(r"(\n(---|\.\.\.)[ \t]*)?\s*\Z", "", text, count=1) + "\n"
+        text = re.sub(r"\A\ufeff?([ \t\r]*\n)*---[ \t]*\n", "", manifest)  # YAML's own blanks: others are text
+        return re.sub(r"(\n(---|\.\.\.)[ \t]*)?[ \t\r\n]*\Z", "", text, count=1) + "\n"
     try:
         return yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True)
     except yaml.YAMLError as fault:

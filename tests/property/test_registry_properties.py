@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from experts.errors import RegistryError, UnknownModel
@@ -139,6 +139,7 @@ bodies = st.fixed_dictionaries(
 
 @slow
 @given(st.lists(st.tuples(st.sampled_from(("add", "replace", "remove")), names, bodies, comments), max_size=8))
+@example([("add", "a", {"text": "\xa0"}, "")])
 def test_edits_are_what_they_would_be_in_memory(steps: list[tuple[str, str, dict[str, Any], str]]) -> None:
     terms = Terms(environ={}, providers=PROVIDERS)
     wanted: dict[str, dict[str, Any]] = {"keep": {"text": "k"}}
