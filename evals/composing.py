@@ -31,7 +31,17 @@ from router.recorded import Recorded, flaws, read, recorded_texts
 from router.voting import Floats, Ints, in_sequence, tally
 from router.worth import Composing
 
-POLICIES = ("best-single", "majority", "vote", "vote-sequential", "cascade", "route", "auto", "oracle")
+POLICIES = (
+    "best-single",
+    "majority",
+    "majority-first",
+    "vote",
+    "vote-sequential",
+    "cascade",
+    "route",
+    "auto",
+    "oracle",
+)
 PRICES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 1.0, 4.0, 100.0)
 FIRST = 2
 """Seats that a vote asks at once, as its composer does by default."""
@@ -68,7 +78,7 @@ class _World:
     expected: Floats
     base: Ints
     best: int
-    mean_scores: Floats
+    standing: Floats
 
     @property
     def quality(self) -> Floats:
@@ -108,10 +118,11 @@ def compose(settings: Settings, progress: Progress | None = None, *, quick: bool
     world = _World(
         test, answers.take(rows[off]), flaws(test.outcomes, texts), queries, fitted, composing, decided.estimates,
         expected_cost(test.cards, test.outcomes, decided.estimates), decided.seats, best_single(known),
-        _mean_scores(known.outcomes),
+        np.nan_to_num(means(known.outcomes.scores, known.outcomes.tasks).macro),
     )  # fmt: skip
     doings = {
-        "best-single": _single(world, np.full(len(test), world.best)), "majority": _majority(world),
+        "best-single": _single(world, np.full(len(test), world.best)), "majority": _majority(world, _standing(world)),
+        "majority-first": _majority(world, -np.arange(len(test.cards), dtype=np.float64)),
         "vote": _voted(world, threshold=1.01), "vote-sequential": _voted(world), "cascade": _cascade(world),
         "route": _single(world, world.base), "auto": _auto(world),
     }  # fmt: skip
@@ -120,26 +131,23 @@ def compose(settings: Settings, progress: Progress | None = None, *, quick: bool
     return Compared(_document(world, settings, doings, quick, bool(texts)), doings, composing)
 
 
-def _mean_scores(outcomes: Outcomes) -> Floats:
-    """(e,): over the queries that each was asked."""
-    scores = outcomes.scores.astype(np.float64)
-    return np.nansum(scores, axis=0) / np.maximum(np.isfinite(scores).sum(axis=0), 1)
-
-
 def _single(world: _World, seats: Ints) -> Doings:
     asked = np.zeros(world.test.outcomes.scores.shape, np.bool_)
     asked[np.arange(len(seats)), seats] = True
     return Doings(seats.astype(np.int64), asked)
 
 
-def _majority(world: _World) -> Doings:
-    """All experts, one vote each; of equal answers, and for the text of those who agree, the best single expert's goes
-    first, then by mean score in training. The best single expert where answers cannot be compared."""
+def _standing(world: _World) -> Floats:
+    """(e,), the best single expert first, then by mean score in training."""
+    return world.standing + (np.arange(len(world.standing)) == world.best)
+
+
+def _majority(world: _World, prefer: Floats) -> Doings:
+    """All experts, one vote each; the best single expert where answers cannot be compared. `prefer` (e,): who wins
+    among equals, and whose text is given among those who agree."""
     out = _single(world, np.full(len(world.test), world.best))
     even: Floats = np.ones_like(world.recorded.groups, np.float64)
-    prefer: Floats = np.broadcast_to(world.mean_scores, even.shape).copy()
-    prefer[:, world.best] += 1.0
-    winner = tally(world.recorded.groups, even, prefer).winner
+    winner = tally(world.recorded.groups, even, np.broadcast_to(prefer, even.shape)).winner
     use = np.array([bool(kind) for kind in world.recorded.kinds]) & (winner >= 0)
     out.winner[use] = winner[use]
     out.asked[use] = True

@@ -48,8 +48,7 @@ def average(routers: Sequence[Path], out: Path) -> None:
         if unlike:
             raise ConfigError(
                 f"{folder}: {len(unlike)} weights differ from those of {routers[0]} in name or shape, such as "
-                f"{unlike[0]}; "
-                "only routers that went on from one and the same can be averaged"
+                f"{unlike[0]}; only routers that went on from one and the same can be averaged"
             )
         for name, tensor in others.items():
             summed[name] += tensor.float()

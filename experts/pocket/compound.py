@@ -16,6 +16,7 @@ from random import Random
 from typing import NamedTuple
 
 from experts.pocket.compound_words import ASKED, BOTH, CLOCK, IT, NOUNS, THEN
+from experts.pocket.parts import SPELL, Part, known, named, spelled, summed, timed
 from experts.pocket.questions import Question
 from experts.pocket.skills import calc, geo, text, units
 from experts.pocket.skills.geo import Fact
@@ -33,19 +34,6 @@ NOVEL: frozenset[str] = frozenset(
 """Combinations that only the test has; their operations occur in training, in other company."""
 WORN = 0.3
 """Share of the training phrases in which small words are left out or idle ones put in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A question for one skill. `posed` is how a plan writes it, with `{1}` for the first part's answer; `after` says
-    which parts (from 1) it needs."""
-
-    skill: str
-    posed: str
-    prompt: str
-    answer: str
-    worked: str
-    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,31 +110,9 @@ def _noun(operation: str, split: Split, rng: Random, **fields: object) -> str:
     return phrase(NOUNS[operation], split, rng).format(**fields)
 
 
-def known(fact: Fact) -> Part:
-    """A fact, asked for."""
-    name = f"the {fact.country.name}" if fact.country.name in geo.ARTICLE else fact.country.name
-    asked = {
-        "capital": f"What is the capital of {name}?",
-        "country": f"Which country has the capital {fact.country.capital}?",
-        "continent": f"Which continent is {name} in?", "currency": f"What is the currency of {name}?",
-    }[fact.relation]  # fmt: skip
-    return Part("geo", asked, asked, fact.answer, fact.worked)
-
-
 def fact(rng: Random, split: Split, relation: str, *, word: bool = False) -> Inner:
     found = _country(rng, split, relation, word=word)
-    name = f"the {found.country.name}" if found.country.name in geo.ARTICLE else found.country.name
-    return Inner(relation, known(found), _noun(relation, split, rng, c=name, k=found.country.capital))
-
-
-SPELL: dict[str, str] = {"reverse": "Reverse the word {}.", "length": "How many letters does {} have?",
-          "upper": "Write {} in upper case.", "sort": "Sort the letters of {}."}  # fmt: skip
-
-
-def spelled(value: Spelling, posed: str = "", after: tuple[int, ...] = ()) -> Part:
-    """A word, and what is to be done to it."""
-    asked = SPELL[value.operation].format(value.word)
-    return Part("text", posed or asked, asked, value.answer, value.worked, after)
+    return Inner(relation, known(found), _noun(relation, split, rng, c=named(found), k=found.country.capital))
 
 
 def spelling(rng: Random, split: Split, operation: str) -> Inner:
@@ -154,17 +120,12 @@ def spelling(rng: Random, split: Split, operation: str) -> Inner:
     return Inner(operation, spelled(value), _noun(operation, split, rng, w=value.word))
 
 
-def _calc_part(value: calc.Sum, posed: str = "", after: tuple[int, ...] = ()) -> Part:
-    asked = f"What is {value.problem}?"
-    return Part("calc", posed or asked, asked, value.answer, value.worked, after)
-
-
 def total(rng: Random, split: Split, operation: str, good: Callable[[int], bool] = lambda _: True) -> Inner:
     while True:
         value = calc.values(rng, split)
         if value.operation == operation and good(int(value.answer)):
             noun = _mentioned(phrase(NOUNS[operation], split, rng), operation, str(value.a), str(value.b))
-            return Inner(operation, _calc_part(value), noun)
+            return Inner(operation, summed(value), noun)
 
 
 def _mentioned(words: str, operation: str, a: str, b: str) -> str:
@@ -230,15 +191,9 @@ def reckoned(rng: Random, split: Split, inner: Inner, operation: str) -> tuple[s
     mark = "{1:number}" if inner.part.skill == "units" else "{1}"
     sign = calc.SIGNS[operation]
     posed = f"What is {mark} {sign} {other}?" if first else f"What is {other} {sign} {mark}?"
-    last = _calc_part(value, posed, (1,))
+    last = summed(value, posed, (1,))
     said = put(_mentioned(core, operation, a, b), inner.noun, split, rng)
     return said, value.answer, (inner.part, last)
-
-
-def timed(value: Conversion, posed: str = "", after: tuple[int, ...] = ()) -> Part:
-    """Minutes, to be said in hours."""
-    asked = f"Convert {value.amount} minutes to hours and minutes."
-    return Part("units", posed or asked, asked, value.answer, value.worked, after)
 
 
 def _timed(rng: Random, split: Split, operation: str) -> tuple[str, str, tuple[Part, ...]]:

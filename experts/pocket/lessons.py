@@ -15,28 +15,24 @@ from experts.pocket import questions
 from experts.pocket.compound import (
     NOVEL,
     SKILLS_OF,
-    SPELL,
     SPELLINGS,
     WORN,
     Compound,
     Inner,
-    Part,
     about,
     beside,
     draw,
     fact,
-    known,
     phrase,
     put,
     reckoned,
     single,
-    spelled,
     spelling,
-    timed,
     total,
 )  # fmt: skip
 from experts.pocket.compound_words import NOUNS
 from experts.pocket.made_up import MADE_UP, SUBJECT, SUMS, any_name, any_word, invented, respelled, unheard
+from experts.pocket.parts import SPELL, Part, known, spelled, timed
 from experts.pocket.questions import Question
 from experts.pocket.skills import geo, units
 from experts.pocket.skills.phrasing import jostled, wrapped

@@ -10,11 +10,9 @@ from random import Random
 from experts.pocket.compound import (
     FACTS,
     SKILLS_OF,
-    SPELL,
     SPELLINGS,
     Compound,
     Inner,
-    Part,
     about,
     draw,
     fact,
@@ -22,10 +20,10 @@ from experts.pocket.compound import (
     put,
     reckoned,
     single,
-    spelled,
     spelling,
     total,
 )  # fmt: skip
+from experts.pocket.parts import SPELL, Part, spelled
 from experts.pocket.skills import geo, text
 from experts.pocket.skills.text import Spelling
 

@@ -126,7 +126,7 @@ class Worth:
         may, q = allowed(situation)[rows], quality[rows]
         weights = weighing.weights(experts, q)
         turn = order(np.where(may, q, -1.0), weights)
-        room = situation.allowance.calls or self._options.most
+        room, tokens = situation.allowance.calls or self._options.most, _tokens(situation)
         for k in range(FEWEST, min(self._options.most, len(experts), room) + 1):
             able = may.sum(1) >= k
             if not able.any():
@@ -134,9 +134,7 @@ class Worth:
             at, seats = rows[able], turn[able, :k]
             own = np.take_along_axis(q[able], seats, 1)
             calls = np.full(len(at), max(weighing.share * k, 1.0))
-            paid, said = (
-                np.take_along_axis(each[at], seats, 1).sum(1) * calls / k for each in (cost, _tokens(situation))
-            )
+            paid, said = (np.take_along_axis(each[at], seats, 1).sum(1) * calls / k for each in (cost, tokens))
             held = np.take_along_axis(weights[able], seats, 1)
             value = of_vote(own, held, composing.voting)
             yield _affordable(_Option("vote", at, seats, value, calls, paid, said), situation)
@@ -145,7 +143,7 @@ class Worth:
         self, experts: Sequence[str], situation: Situation, rows: Ints, quality: Floats, cost: Floats,
         composing: Composing,
     ) -> Iterator[_Option]:  # fmt: skip
-        may = allowed(situation)
+        may, tokens = allowed(situation), _tokens(situation)
         known = np.array([composing.abilities.get(name, 0.0) for name in experts])
         room = (situation.allowance.calls or self._options.most + 1) - 1
         for k in range(FEWEST, min(self._options.most, len(experts), room) + 1):
@@ -155,7 +153,7 @@ class Worth:
             seats = np.argsort(-np.where(may[at], quality[at], -1.0), axis=1, kind="stable")[:, :k]
             own = np.take_along_axis(quality[at], seats, 1)
             able = np.take_along_axis(np.broadcast_to(known, (len(at), len(known))), seats, 1).max(1)
-            paid, said = (np.take_along_axis(each[at], seats, 1) for each in (cost, _tokens(situation)))
+            paid, said = (np.take_along_axis(each[at], seats, 1) for each in (cost, tokens))
             times = _aggregating(said, None if situation.prompt is None else situation.prompt[at])
             paid, said = (each.sum(1) + times * each.max(1) for each in (paid, said))
             value = able * of_council(own, 1.0, composing.voting.correlation)
