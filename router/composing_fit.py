@@ -146,20 +146,23 @@ def _threshold(
     def macro(values: Floats) -> float:
         return float(np.mean([values[part].mean() for part in parts]))
 
-    aim = max(macro(scores[:, column]) for column in range(scores.shape[1])) + MARGIN
+    best = max(range(scores.shape[1]), key=lambda column: macro(scores[:, column]))
+    aim, alone = macro(scores[:, best]) + MARGIN, max(macro(cost[:, best]), 1e-12)
     rows = np.arange(len(scores))
     tried: list[tuple[bool, float, float]] = []
+    curve: list[tuple[float, float, float]] = []
     paid_up_to: Floats = np.cumsum(np.take_along_axis(cost, turn, 1), axis=1)
     for threshold in np.linspace(0.02, 0.98, 49).round(2).tolist():
         asked = cascaded(sure, turn, threshold)
         got = macro(scores[rows, turn[rows, asked - 1]])
         paid = macro(paid_up_to[rows, asked - 1])
         tried.append((got < aim, paid if got >= aim else -got, threshold))
+        curve.append((threshold, round(paid / alone, 4), round(got, 4)))
     threshold = min(tried)[2]
     first = turn[:, 0]
     kept, right = sure[rows, first] >= threshold, scores[rows, first]
     return Scorer(
         {name: round(value, 8) for name, value in weights.items()}, threshold,
         round(float((kept * right).sum() / max(right.sum(), 1e-9)), 4),
-        round(float((kept * (1 - right)).sum() / max((1 - right).sum(), 1e-9)), 4),
+        round(float((kept * (1 - right)).sum() / max((1 - right).sum(), 1e-9)), 4), tuple(curve),
     )  # fmt: skip

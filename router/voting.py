@@ -72,12 +72,14 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Voting:
-    """All that was fitted for votes, by kind of question. `correlation` of the experts' errors, and `collusion`: how
-    often two that are both wrong say the same (for `router.worth`)."""
+    """All that was fitted for votes, by kind of question. `correlation` of the experts' errors over all pairs,
+    `causes`: by expert, its loadings on two shared causes, which tell the pairs apart, and `collusion`: how often two
+    that are both wrong say the same (for `router.worth`)."""
 
     kinds: Mapping[str, Kind] = field(default_factory=dict[str, Kind])
     correlation: float = 0.3
     collusion: float = 0.3
+    causes: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
 
     def of(self, kind: str) -> Kind:
         return self.kinds.get(kind) or self.kinds.get("") or PRIOR
@@ -85,6 +87,7 @@ class Voting:
     def as_json(self) -> dict[str, Any]:
         return {
             "correlation": self.correlation, "collusion": self.collusion,
+            "causes": {name: list(pair) for name, pair in sorted(self.causes.items())},
             "kinds": {
                 name: {"level": kind.level, "slope": kind.slope, "none": kind.none, "rows": kind.rows,
                        "threshold": kind.threshold, "share": kind.share, "offsets": dict(kind.offsets),
@@ -103,7 +106,13 @@ class Voting:
                        float(row["threshold"]), float(row["share"]), int(row["rows"]))
             for name, row in found["kinds"].items()
         }  # fmt: skip
-        return Voting(kinds, float(found["correlation"]), float(found["collusion"]))
+        causes = {name: (float(one), float(other)) for name, (one, other) in found.get("causes", {}).items()}
+        return Voting(kinds, float(found["correlation"]), float(found["collusion"]), causes)
+
+    def loadings(self, experts: Sequence[str]) -> Floats:
+        """(e, 2), for `router.worth.patterns`; of an expert that was not measured, the first cause's alone."""
+        usual = (self.correlation**0.5, 0.0)
+        return np.array([self.causes.get(name, usual) for name in experts], np.float64).reshape(len(experts), 2)
 
 
 PRIOR = Kind()

@@ -22,6 +22,11 @@ SHRINK = 3.0
 MAY_LOSE = 0.003
 """Of the vote's quality, by asking in sequence."""
 DOUBT = 0.05
+APART = 20.0
+DIAGONAL = 0.1
+"""What an expert's own share of the causes counts beside a pair's: it is a guess, the pairs were measured."""
+MOST_SHARED = 0.95
+"""Of the variance of an expert's being right, by causes that it shares."""
 FOLDS = 5
 NEVER = 1.01
 GRID = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.84, 0.87, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
@@ -101,7 +106,9 @@ def fit(
     use = np.flatnonzero(names != "")
     if not len(use):
         return Voting()
-    correlation, collusion = alike(told[use], right[use] & (told[use] >= 0), quality[use])
+    seen, good = told[use] >= 0, right[use] & (told[use] >= 0)
+    correlation, collusion = alike(told[use], good, quality[use])
+    causes = causes_of(seen, good, quality[use], experts, correlation)
     for name, kind in fitted.items():
         rows = np.flatnonzero(names == name)
         labels = [tasks[int(row)] for row in rows] if tasks else []
@@ -109,7 +116,7 @@ def fit(
         until = _threshold(kind, told[rows], quality[rows], scores[rows], experts, parts, seed)
         asked = in_sequence(told[rows], quality[rows], experts, kind, threshold=until, first=2).asked
         fitted[name] = replace(kind, threshold=until, share=round(float(asked.mean()), 4))
-    return Voting(fitted, correlation, collusion)
+    return Voting(fitted, correlation, collusion, causes)
 
 
 def _threshold(
@@ -161,26 +168,76 @@ def at_most(hits: int, tries: int) -> float:
 def alike(groups: Ints, right: Flags, quality: Floats) -> tuple[float, float]:
     """The share of a common cause in the experts' errors with which as many pairs are wrong together as were (see
     `router.worth`), and how often two that are both wrong say the same."""
-    from router.worth import patterns
-
     said = groups >= 0
-    pairs = [(i, j) for i, j in combinations(range(groups.shape[1]), 2) if (said[:, i] & said[:, j]).sum() >= FEWEST]
+    pairs = _pairs(said)
     if not pairs:
         return Voting().correlation, Voting().collusion
-    same, wrong, observed = 1.0, 3.0, 0.0
+    same, wrong = 1.0, 3.0
     for i, j in pairs:
         neither = said[:, i] & said[:, j] & ~right[:, i] & ~right[:, j]
-        observed += neither.sum()
         wrong += neither.sum()
         same += (neither & (groups[:, i] == groups[:, j])).sum()
+    return round(_correlation(said, right, quality, pairs), 4), round(float(same / wrong), 4)
+
+
+def causes_of(
+    said: Flags, right: Flags, quality: Floats, experts: Sequence[str], correlation: float
+) -> dict[str, tuple[float, float]]:  # fmt: skip
+    """By expert its loadings on two shared causes: those whose products come nearest to each pair's own correlation,
+    which is drawn to `correlation` of all pairs by as much as APART rows in which both are wrong would weigh."""
+    from scipy import optimize
+
+    pairs = _pairs(said)
+    if len(pairs) < 2:
+        return {}
+    own = np.array([_correlation(said, right, quality, [pair]) for pair in pairs])
+    count = np.array([float((said[:, i] & said[:, j] & ~right[:, i] & ~right[:, j]).sum()) for i, j in pairs])
+    wanted = (own * count + correlation * APART) / (count + APART)
+    one, other = np.array(pairs).T
+    e = len(experts)
+
+    table = np.full((e, e), correlation)
+    table[one, other] = table[other, one] = wanted
+    diagonal = np.where(np.eye(e, dtype=bool), -np.inf, table).max(1)  # how much an expert shares, at least
+    np.fill_diagonal(table, diagonal)
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        loads = theta.reshape(e, 2)
+        gap, over = (loads[one] * loads[other]).sum(1) - wanted, np.square(loads).sum(1) - diagonal
+        slope = 4 * DIAGONAL * over[:, None] * loads
+        np.add.at(slope, one, 2 * gap[:, None] * loads[other])
+        np.add.at(slope, other, 2 * gap[:, None] * loads[one])
+        return float(gap @ gap + DIAGONAL * over @ over), slope.ravel()
+
+    values, axes = np.linalg.eigh(table)  # principal axes, from which the descent begins
+    start = (axes[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 1e-4))).ravel()
+    minimize: Any = cast(Any, optimize).minimize
+    loads = np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B").x, np.float64).reshape(e, 2)
+    length = np.linalg.norm(loads, axis=1, keepdims=True)
+    loads *= np.minimum(1.0, MOST_SHARED**0.5 / np.maximum(length, 1e-9))
+    rows: list[list[float]] = loads.round(4).tolist()
+    measured = sorted({place for pair in pairs for place in pair})
+    return {experts[place]: (rows[place][0], rows[place][1]) for place in measured}
+
+
+def _pairs(said: Flags) -> list[tuple[int, int]]:
+    """The experts that both answered often enough."""
+    return [(i, j) for i, j in combinations(range(said.shape[1]), 2) if (said[:, i] & said[:, j]).sum() >= FEWEST]
+
+
+def _correlation(said: Flags, right: Flags, quality: Floats, pairs: Sequence[tuple[int, int]]) -> float:
+    """The share of one common cause with which as many of these pairs are wrong together as were."""
+    from router.worth import patterns
+
+    both = [np.flatnonzero(said[:, i] & said[:, j]) for i, j in pairs]
+    observed = sum(int((~right[rows][:, pair]).all(1).sum()) for rows, pair in zip(both, map(list, pairs), strict=True))
+    chances = np.concatenate([quality[rows][:, pair] for rows, pair in zip(both, map(list, pairs), strict=True)])
 
     def expected(correlation: float) -> float:
-        return sum(
-            float(patterns(quality[said[:, i] & said[:, j]][:, [i, j]], correlation)[1][:, 0].sum()) for i, j in pairs
-        )
+        return float(patterns(chances, np.array([[correlation**0.5, 0.0]] * 2))[1][:, 0].sum())
 
-    low, high = 0.0, 0.95
+    low, high = 0.0, MOST_SHARED
     for _ in range(12):
         middle = (low + high) / 2
         low, high = (middle, high) if expected(middle) < observed else (low, middle)
-    return round(low, 4), round(float(same / wrong), 4)
+    return low

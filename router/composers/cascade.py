@@ -1,8 +1,9 @@
 """`cascade`: the cheapest expert first; the next one only where the answer's own evidence is weak.
 
-Weak is: a validator failed (nothing said, cut short, not the structured output, Python that does not parse), a mean
-token log-probability below `logprob`, two samples that disagree (`samples: 2`), or a fitted scorer of all of these
-below `threshold` (`router.confidence`). Sources: FrugalGPT (arXiv 2305.05176), AutoMix (arXiv 2310.12963).
+Weak is: a validator failed (nothing said, cut short, not the structured output, Python that does not parse, or that
+fails a test which the question itself states, run in a sandbox), a mean token log-probability below `logprob`, two
+samples that disagree (`samples: 2`), or a fitted scorer of all of these below `threshold` (`router.confidence`).
+Sources: FrugalGPT (arXiv 2305.05176), AutoMix (arXiv 2310.12963).
 
 `n` > 1 and tool calls fall to `single`. Log-probabilities are those of the answer that is given. Structured output: an
 invalid answer is weak; the last one is repaired once.
@@ -13,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
+from typing import Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from experts.language import Answer, Query
 from experts.protocols import Emit
+from router.answers import open_extractor
+from router.answers.auto import picked
 from router.composers import _seats
 from router.confidence import Evidence, mean_logprob, score
 from router.plan import Plan, Seat
@@ -35,6 +39,18 @@ class Options(BaseModel):
     samples: int = Field(default=1, ge=1, le=2, description="Samples of every expert but the last; 2 must agree.")
     weights: Mapping[str, float] | None = Field(default=None, description="A scorer: weights of the evidence.")
     threshold: float = Field(default=0.5, ge=0, le=1, description="Least P(right) of the scorer.")
+    cost: float | None = Field(
+        default=None, gt=0,
+        description="What a query may cost on average, of what the best single expert costs: the fitted judge's "
+        "threshold is then the best one for that.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _cost_is_the_fitted_judges(self) -> Self:
+        if self.cost is not None and (self.weights is not None or self.logprob is not None or self.samples > 1):
+            raise ValueError("cost chooses the threshold of the judge that `consilium fit` makes; leave out weights, "
+                             "logprob and samples, or cost")  # fmt: skip
+        return self
 
 
 def build(options: Options) -> Cascade:
@@ -45,6 +61,7 @@ class Cascade:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._own = options.weights is not None or options.logprob is not None or options.samples > 1
+        self._code = open_extractor("code", {})
         self._wants_logprobs = options.logprob is not None or "logprob" in (options.weights or {})
 
     def seated(self, plan: Plan) -> Plan:
@@ -87,7 +104,7 @@ class Cascade:
     async def _weak(self, query: Query, voices: Voices, found: list[Answer], asked: int) -> str:
         """Why the next expert should be asked too; empty where the answer will do."""
         options, answer = self._options, found[-1]
-        if why := _seats.weakness(query, answer):
+        if why := _seats.weakness(query, answer) or await self._fails(query, answer):
             return why
         logprob = mean_logprob(answer)
         agreed = await _seats.agreement(query, found) if asked > 1 else None
@@ -98,7 +115,8 @@ class Cascade:
         fitted = None if self._own else voices.composing.cascade
         weights, threshold = options.weights, options.threshold
         if fitted is not None:
-            weights, threshold = fitted.weights, fitted.threshold
+            weights = fitted.weights
+            threshold = fitted.threshold if options.cost is None else fitted.at_cost(options.cost)
         if weights is not None:
             row = voices.estimates.get(answer.expert)
             evidence = Evidence(logprob, agreed, row.quality if row else None, answer.usage.completion_tokens)
@@ -106,6 +124,14 @@ class Cascade:
             if sure < threshold:
                 return f"P(right) {sure:.2f}, below {threshold:.2f}"
         return ""
+
+    async def _fails(self, query: Query, answer: Answer) -> str:
+        """How a program does on the tests that its question states, where it fails one; empty elsewhere."""
+        question = query.user_texts()[-1]
+        if query.needs.structured or picked(question) != "code":
+            return ""
+        reading = await self._code.read(question, answer.text)
+        return f"its program {reading.shown}" if reading is not None and reading.checked is False else ""
 
     def _plain(self, query: Query, answer: Answer) -> Answer:
         """Without the log-probabilities that only the cascade asked for."""

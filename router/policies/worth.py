@@ -112,7 +112,7 @@ class Worth:
             use = np.array(kinds[kind], np.int64)
             yield from self._votes(estimates.experts, situation, kind, use, quality, cost, composing)
         if composing.cascade is not None and (situation.allowance.calls or 2) >= 2:
-            yield from _cascades(situation, rows, first, quality, cost, composing)
+            yield from _cascades(estimates.experts, situation, rows, first, quality, cost, composing)
         if any(composing.abilities.values()):
             yield from self._councils(estimates.experts, situation, rows, quality, cost, composing)
         if situation.passages is not None:
@@ -126,6 +126,7 @@ class Worth:
         may, q = allowed(situation)[rows], quality[rows]
         weights = weighing.weights(experts, q)
         turn = order(np.where(may, q, -1.0), weights)
+        causes = composing.voting.loadings(experts)
         room, tokens = situation.allowance.calls or self._options.most, _tokens(situation)
         for k in range(FEWEST, min(self._options.most, len(experts), room) + 1):
             able = may.sum(1) >= k
@@ -136,7 +137,7 @@ class Worth:
             calls = np.full(len(at), max(weighing.share * k, 1.0))
             paid, said = (np.take_along_axis(each[at], seats, 1).sum(1) * calls / k for each in (cost, tokens))
             held = np.take_along_axis(weights[able], seats, 1)
-            value = of_vote(own, held, composing.voting)
+            value = of_vote(own, held, causes[seats], composing.voting.collusion)
             yield _affordable(_Option("vote", at, seats, value, calls, paid, said), situation)
 
     def _councils(
@@ -145,6 +146,7 @@ class Worth:
     ) -> Iterator[_Option]:  # fmt: skip
         may, tokens = allowed(situation), _tokens(situation)
         known = np.array([composing.abilities.get(name, 0.0) for name in experts])
+        causes = composing.voting.loadings(experts)
         room = (situation.allowance.calls or self._options.most + 1) - 1
         for k in range(FEWEST, min(self._options.most, len(experts), room) + 1):
             at = rows[may[rows].sum(1) >= k]
@@ -156,7 +158,7 @@ class Worth:
             paid, said = (np.take_along_axis(each[at], seats, 1) for each in (cost, tokens))
             times = _aggregating(said, None if situation.prompt is None else situation.prompt[at])
             paid, said = (each.sum(1) + times * each.max(1) for each in (paid, said))
-            value = able * of_council(own, 1.0, composing.voting.correlation)
+            value = able * of_council(own, 1.0, causes[seats])
             yield _affordable(_Option("council", at, seats, value, np.full(len(at), k + 1.0), paid, said), situation)
 
     def _shown(self, estimates: Estimates, option: _Option, place: int, gain: float, worth: float) -> Alternative:
@@ -212,8 +214,9 @@ def _aggregating(said: Floats, prompt: Matrix | None) -> Floats:
 
 
 def _cascades(
-    situation: Situation, rows: Ints, first: Ints, quality: Floats, cost: Floats, composing: Composing
-) -> Iterator[_Option]:
+    experts: Sequence[str], situation: Situation, rows: Ints, first: Ints, quality: Floats, cost: Floats,
+    composing: Composing,
+) -> Iterator[_Option]:  # fmt: skip
     """From each row's cheapest expert to its single choice."""
     assert composing.cascade is not None
     may = allowed(situation)
@@ -222,11 +225,12 @@ def _cascades(
     rows, cheap, first = rows[other], cheap[other], first[other]
     if not len(rows):
         return
+    seats = np.stack([cheap, first], 1)
     value, onward = of_cascade(
-        quality[rows, cheap], quality[rows, first], composing.cascade, composing.voting.correlation
+        np.take_along_axis(quality[rows], seats, 1), composing.voting.loadings(experts)[seats], composing.cascade
     )
     paid, said = (each[rows, cheap] + onward * each[rows, first] for each in (cost, _tokens(situation)))
-    yield _affordable(_Option("cascade", rows, np.stack([cheap, first], 1), value, 1 + onward, paid, said), situation)
+    yield _affordable(_Option("cascade", rows, seats, value, 1 + onward, paid, said), situation)
 
 
 def _informed(

@@ -86,6 +86,9 @@ def test_what_votes_need_is_fitted_into_the_artifact(tmp_path: Path) -> None:
     found = read_artifact(tmp_path / "fitted", made.version).composing("auto", list(KNOWS))
     assert found.voting.of("number").rows == 160
     assert found.cascade is not None
+    assert found.cascade.threshold in {threshold for threshold, _, _ in found.cascade.curve}
+    costs = [cost for _, cost, _ in found.cascade.curve]
+    assert costs == sorted(costs)
     weights = found.voting.of("number").weights(list(KNOWS), np.full((1, 3), 0.6))[0]
     assert weights[0] == max(weights)
 

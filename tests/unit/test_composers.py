@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from experts.errors import AllFailed
+from experts.errors import AllFailed, ConfigError
 from experts.language import Delta, Price
 from router.budget import Allowance
 from router.composers import open_composer
 from router.protocols import Composer
+from router.worth import Composing, Scorer
 from tests.scripted_voices import Room, asked, planned, room
 
 THREE = {"a": {"text": "The answer is 4."}, "b": {"text": "The answer is 5."}, "c": {"text": "The answer is 6."}}
@@ -257,6 +258,25 @@ async def test_a_cascade_with_a_scorer_escalates_below_its_threshold() -> None:
     assert answer.expert == "a"
     cascade, where = seated("cascade", THREE, {"weights": {"bias": -3.0, "prior": 2.5}, "threshold": 0.55})
     assert (await cascade.compose(asked(), where.voices, where.emit)).expert == "c"
+
+
+async def test_a_cascade_escalates_from_a_program_that_fails_the_questions_own_test() -> None:
+    question = "Write a Python function that doubles a number.\nassert double(2) == 4\nassert double(3) == 6"
+    wrong, right = ("```python\ndef double(n):\n    return n" + more + "\n```" for more in (" + 2", " * 2"))
+    cascade, where = seated("cascade", {"a": {"text": wrong}, "b": {"text": right}, "c": {"text": "?"}})
+    answer = await cascade.compose(asked(question), where.voices, where.emit)
+    assert answer.expert == "b"
+    assert [step["weak"] for step in where.run.notes["steps"]] == ["its program stands 1 of 2 given tests", ""]
+
+
+async def test_a_cascade_goes_on_as_often_as_its_cost_allows() -> None:
+    judge = Scorer({"bias": -2.0, "prior": 2.5}, 0.3, 0.9, 0.1, ((0.3, 0.2, 0.6), (0.55, 0.4, 0.7), (0.9, 1.4, 0.8)))
+    assert [judge.at_cost(share) for share in (0.1, 0.4, 1.0, 2.0)] == [0.3, 0.55, 0.55, 0.9]
+    for options, expert in (({}, "a"), ({"cost": 0.5}, "a"), ({"cost": 1.5}, "c")):
+        cascade, where = seated("cascade", THREE, options, composing=Composing(cascade=judge))
+        assert (await cascade.compose(asked(), where.voices, where.emit)).expert == expert
+    with pytest.raises(ConfigError, match="leave out weights"):
+        open_composer("cascade", {"cost": 0.5, "samples": 2})
 
 
 # single under a budget

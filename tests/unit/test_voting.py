@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from router.voting import AGAIN, LEVEL, PRIOR, Floats, Ints, Kind, Voting, in_sequence, order, tally
-from router.voting_fit import alike, at_most, fit, fit_kind
+from router.voting_fit import alike, at_most, causes_of, fit, fit_kind
 from router.worth import Composing, Scorer, of_cascade, of_council, of_vote, patterns
 
 NAMES = ("a", "b", "c")
@@ -89,7 +89,7 @@ def test_few_rows_leave_the_prior_and_all_is_kept_as_json() -> None:
     groups, quality, scores = drawn(300, (0.7, 0.6, 0.5))
     voting = fit(["number"] * 300, groups, quality, scores, NAMES)
     assert Voting.from_json(voting.as_json()) == voting
-    whole = Composing(voting, Scorer({"bias": 1.0}, 0.4, 0.9, 0.2))
+    whole = Composing(voting, Scorer({"bias": 1.0}, 0.4, 0.9, 0.2, ((0.4, 0.5, 0.7),)))
     assert Composing.from_json(whole.as_json()) == whole
     assert fit([""] * 300, groups, quality, scores, NAMES) == Voting()
 
@@ -119,10 +119,15 @@ def test_whom_to_ask_first_and_what_it_costs() -> None:
     assert order(quality, weights, np.array([[1.0, 100.0, 1.0]]), price=1.0)[0].tolist() == [2, 0, 1]
 
 
+def shared(correlation: float, k: int) -> np.ndarray:
+    """k experts with one cause in common."""
+    return Voting({}, correlation).loadings([f"expert-{number}" for number in range(k)])
+
+
 def test_patterns_keep_the_experts_own_chances_and_fail_together() -> None:
     quality = np.array([[0.8, 0.6]])
-    rights, apart = patterns(quality, 0.0)
-    _, alike_ = patterns(quality, 0.8)
+    rights, apart = patterns(quality, shared(0.0, 2))
+    _, alike_ = patterns(quality, shared(0.8, 2))
     for chance in (apart, alike_):
         assert (chance @ rights)[0] == pytest.approx(quality[0], abs=0.01)
     assert apart[0, 0] == pytest.approx(0.2 * 0.4, abs=1e-6)
@@ -132,17 +137,17 @@ def test_patterns_keep_the_experts_own_chances_and_fail_together() -> None:
 def test_experts_that_fail_together_are_worth_one() -> None:
     quality = np.full((1, 3), 0.7)
     weights = PRIOR.weights(NAMES, quality)
-    apart, together = (of_vote(quality, weights, Voting({}, share, 0.1))[0] for share in (0.0, 0.94))
+    apart, together = (of_vote(quality, weights, shared(share, 3), 0.1)[0] for share in (0.0, 0.94))
     assert apart > 0.8
     assert together == pytest.approx(0.72, abs=0.04)
 
 
 def test_a_cascade_and_a_council_by_hand() -> None:
     perfect = Scorer({}, 0.5, keeps_right=1.0, keeps_wrong=0.0)
-    right, onward = of_cascade(np.array([0.5]), np.array([0.8]), perfect, 0.0)
+    right, onward = of_cascade(np.array([[0.5, 0.8]]), shared(0.0, 2), perfect)
     assert right[0] == pytest.approx(0.5 + 0.5 * 0.8, abs=1e-6)
     assert onward[0] == pytest.approx(0.5)
-    assert of_council(np.array([[0.5, 0.8]]), 0.9, 0.0)[0] == pytest.approx(0.9 * 0.9, abs=1e-6)
+    assert of_council(np.array([[0.5, 0.8]]), 0.9, shared(0.0, 2))[0] == pytest.approx(0.9 * 0.9, abs=1e-6)
 
 
 def test_how_alike_errors_are_is_read_off_outcomes() -> None:
@@ -157,3 +162,22 @@ def test_how_alike_errors_are_is_read_off_outcomes() -> None:
 
 def test_kinds_that_were_not_fitted_use_the_prior() -> None:
     assert Voting({"number": Kind(level=2.0)}).of("boxed") is PRIOR
+
+
+def test_which_two_fail_together_is_told_apart() -> None:
+    rng = np.random.default_rng(5)
+    first, second = rng.normal(size=(2, 3000))
+    pair = [first + 0.3 * rng.normal(size=3000) for _ in range(2)]
+    other = [second + 0.3 * rng.normal(size=3000) for _ in range(2)]
+    right = np.stack([*pair, *other], 1) > 0
+    names = ("a1", "a2", "b1", "b2")
+    quality = right.mean(0, keepdims=True).repeat(3000, 0)
+    found = causes_of(np.ones(right.shape, np.bool_), right, quality, names, 0.3)
+    loads = Voting({}, 0.3, causes=found).loadings(names)
+    alike_ = loads @ loads.T
+    assert min(alike_[0, 1], alike_[2, 3]) > 0.8
+    assert max(alike_[0, 2], alike_[0, 3], alike_[1, 2], alike_[1, 3]) < 0.15
+    assert of_council(quality[:1, :2], 1.0, loads[[0, 2]])[0] > of_council(quality[:1, :2], 1.0, loads[[0, 1]])[0] + 0.1
+    kept = Voting.from_json(Voting({}, 0.3, causes=found).as_json())
+    assert np.allclose(kept.loadings([*names, "new"])[:4], loads)
+    assert kept.loadings(["new"])[0, 1] == 0
