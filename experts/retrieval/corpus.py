@@ -220,6 +220,14 @@ class Corpus:
         ).fetchall()
         return [(int(number), float(score)) for number, score in found]
 
+    def match_in(self, query: str, rows: Sequence[int]) -> dict[int, float]:
+        """The BM25 of these rows, as `match` has it; rows without any of the words are left out."""
+        marks = ",".join("?" * len(rows))
+        found = self._db.execute(  # +rowid: one pass over the matches, not a search for each row
+            f"SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? AND +rowid IN ({marks})", (query, *rows)
+        )
+        return {int(number): float(score) for number, score in found}
+
     def close(self) -> None:
         self._db.close()
 

@@ -54,6 +54,29 @@ def retriever(provider: str, folder: Path, **options):
     return kind.build("r", kind.Options.model_validate({"index": str(folder), **options}), parts)
 
 
+def test_a_hybrid_knows_both_scores_of_all_that_it_finds(tmp_path: Path) -> None:
+    far = [f"qqq {'x' * n} zebra" for n in range(3)]
+    near = [f"{'cab ' * n}bad" for n in range(1, 60)]
+    corpus_of(tmp_path / "c", *far, *near).close()
+    text, asked = "abc zebra", Letters().encode(["abc abc abc"])[0]
+
+    async def searched(provider: str, k: int, **options: str):
+        source = retriever(provider, tmp_path / "c", **options)
+        try:
+            return await source.search(text, asked, k)
+        finally:
+            await source.close()
+
+    found = asyncio.run(searched("hybrid", 5, fusion="rrf"))
+    cosines = {each.id: each.score for each in asyncio.run(searched("dense", 62))}
+    matched = {each.id: each.score for each in asyncio.run(searched("lexical", 62))}
+    assert any(each.id in {"0", "1", "2"} for each in found)
+    assert any(each.id not in matched for each in found)
+    for each in found:
+        assert each.ways["dense letters-26"] == pytest.approx(cosines[each.id], abs=1e-5)
+        assert each.ways["lexical"] == pytest.approx(matched.get(each.id, 0.0), abs=1e-9)
+
+
 @pytest.mark.parametrize("provider", ["dense", "lexical", "hybrid"])
 def test_a_change_shows_at_the_next_search(tmp_path: Path, provider: str) -> None:
     corpus = corpus_of(tmp_path / "c", "zebra zoo", "apple pie")

@@ -6,6 +6,7 @@ The word index lives in the corpus's own file and follows every change in the sa
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,8 +119,18 @@ class Lexical:
 
 def by_words(corpus: Corpus, text: str, k: int) -> Rows:
     """Rows by BM25, best first: those with any of the text's words. The common ones count only where no other is."""
+    query = _any_of(text)
+    return corpus.match(query, k) if query else []
+
+
+def words_of(corpus: Corpus, text: str, rows: Sequence[int]) -> dict[int, float]:
+    """BM25 of these rows, 0 where none of the text's words is."""
+    query = _any_of(text)
+    found = corpus.match_in(query, rows) if query and rows else {}
+    return {row: found.get(row, 0.0) for row in rows}
+
+
+def _any_of(text: str) -> str:
     words = list(dict.fromkeys(_WORD.findall(text.lower())))
     telling = [word for word in words if word not in _COMMON] or words
-    if not telling:
-        return []
-    return corpus.match(" OR ".join(f'"{word}"' for word in telling[:MOST_WORDS]), k)
+    return " OR ".join(f'"{word}"' for word in telling[:MOST_WORDS])
