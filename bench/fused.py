@@ -56,7 +56,12 @@ def parity(url: str, folder: Path, n: int, dtype: str) -> dict[str, Any]:
 
     reference = Reference(folder, getattr(torch, dtype))
     told = compared.ask_all(url, "pocket-fused", asked(n), reference.vocabulary, 300, 32)
-    return compared.summary([compared.compare(reference, one) for one in told])
+    found = compared.summary([compared.compare(reference, one) for one in told])
+    if dtype != "float32":  # what rounding alone does: one piece of code in both
+        exact = Reference(folder)
+        rounded = [one._replace(logprobs=compared.logprobs(reference, one)) for one in told]
+        found["rounding"] = compared.summary([compared.compare(exact, one) for one in rounded])
+    return found
 
 
 def accuracy(url: str, two: int = 500, one: int = 40) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Endpoint:
         self.url = str(base.with_user(None)) if base.user or base.password else self.address
         self.paths = {
             "chat": base / "chat/completions", "completion": base / "completions", "embedding": base / "embeddings",
+            "classify": self._root / "classify",
         }  # fmt: skip
         self.in_flight = 0
         self.reachable = True
@@ -64,18 +65,20 @@ class Endpoint:
         return self.reachable and (self.cool_until == 0.0 or monotonic() >= self.cool_until)
 
     @property
-    def tokenize_urls(self) -> tuple[URL, URL]:
-        """vLLM's `/tokenize` and `/detokenize`, beside `/v1`."""
+    def _root(self) -> URL:
+        """Where vLLM's own paths are: beside `/v1`."""
         base = URL(self.address)
-        root = base.parent if base.path.rstrip("/").endswith("/v1") else base
-        return root / "tokenize", root / "detokenize"
+        return base.parent if base.path.rstrip("/").endswith("/v1") else base
+
+    @property
+    def tokenize_urls(self) -> tuple[URL, URL]:
+        """vLLM's `/tokenize` and `/detokenize`."""
+        return self._root / "tokenize", self._root / "detokenize"
 
     @property
     def health_urls(self) -> tuple[URL, URL]:
-        """vLLM's `/health` beside `/v1`; servers that have none are asked for `/v1/models`."""
-        base = URL(self.address)
-        root = base.parent if base.path.rstrip("/").endswith("/v1") else base
-        return root / "health", base / "models"
+        """vLLM's `/health`; servers that have none are asked for `/v1/models`."""
+        return self._root / "health", URL(self.address) / "models"
 
     def succeeded(self) -> None:
         self.reachable, self.failures, self.cool_until = True, 0, 0.0

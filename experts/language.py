@@ -14,7 +14,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import orjson
 
-Api = Literal["chat", "completion", "embedding"]
+Asked = Literal["chat", "completion", "embedding"]
+"""What callers ask for."""
+
+Api = Asked | Literal["classify"]
+"""What experts are asked for: reward models are asked to classify."""
 
 
 class Part(msgspec.Struct, frozen=True):

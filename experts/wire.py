@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from experts.errors import BadRequest
-from experts.language import Api, Message, Needs, Part, Query, Usage
+from experts.language import Api, Asked, Message, Needs, Part, Query, Usage
 from experts.speech import usage_object
 
 DONE = b"data: [DONE]\n\n"
@@ -79,7 +79,7 @@ _MISSING = re.compile(r"missing required field `(\w+)`")
 _EXTENSION_KEYS = frozenset({"budget", "compose", "explain", "progress", "voices"})
 
 
-def parse(api: Api, body: bytes, query_id: str) -> Query:
+def parse(api: Asked, body: bytes, query_id: str) -> Query:
     """A request body as a Query. Raises BadRequest whose `param` names the field that is wrong."""
     try:
         fields = _raw.decode(body)

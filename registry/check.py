@@ -19,7 +19,8 @@ from registry.wording import nearest, problems_of
 
 DEFAULT_ENCODER = "default"
 IMPLICIT_ROUTE = "auto"
-ASKED_BY_COMPOSERS = ("aggregator", "judge", "planner")
+REWARD = "reward"
+ASKED_BY_COMPOSERS = ("aggregator", "judge", "planner", REWARD)
 """Options of composers that name an expert, wherever a composer has them."""
 
 
@@ -100,15 +101,19 @@ def _members(
 def _route(
     document: Document, manifest: RouteManifest, experts: Mapping[str, Manifest | None], encoders: set[str]
 ) -> Iterable[Problem]:  # fmt: skip
+    valid = {name: expert for name, expert in experts.items() if isinstance(expert, ExpertManifest)}
     for i, name in enumerate(manifest.experts.names or ()):
         if name not in experts:
             yield _problem(document, manifest, ("experts", i), f"there is no expert '{name}'{nearest(name, experts)}")
-    valid = {name: expert for name, expert in experts.items() if isinstance(expert, ExpertManifest)}
+        elif name in valid and valid[name].rates:
+            asked = f"a composer asks it: {{name: best-of, reward: {name}}}"
+            yield _problem(document, manifest, ("experts", i), f"'{name}' rates answers and gives none; {asked}")
     chosen = set(manifest.experts.names or ()) | set(manifest.experts.of(valid))
     broken = len(valid) < len(experts)
     if not chosen and not broken and experts:
         labels = ", ".join(f"{name}: {value}" for name, value in manifest.experts.labels.items())
-        yield _problem(document, manifest, ("experts",), f"expected at least one expert, but none is labelled {labels}")
+        none = f"none is labelled {labels}" if labels else "all there are rate answers and give none"
+        yield _problem(document, manifest, ("experts",), f"expected at least one expert, but {none}")
     if chosen and not (broken and manifest.experts.names is None):
         spares = manifest.spares if isinstance(manifest.spares, tuple) else ()
         named: list[tuple[KeyPath, str]] = [(("spares", i), name) for i, name in enumerate(spares)]
@@ -124,6 +129,9 @@ def _route(
             yield _problem(
                 document, manifest, ("composer", key), f"there is no expert '{name}'{nearest(name, experts)}"
             )
+        elif isinstance(name, str) and name in valid and valid[name].rates != (key == REWARD):
+            what = "rates answers and gives none" if valid[name].rates else "is no reward model (reward: true)"
+            yield _problem(document, manifest, ("composer", key), f"expected another expert here: '{name}' {what}")
     yield from _encoder(document, manifest, manifest.encoder, encoders)
 
 

@@ -126,6 +126,11 @@ class ExpertManifest(ProvidedManifest, frozen=True):
         default_factory=dict[str, str], description="Free labels, for a route's `experts: {labels: …}`."
     )
 
+    @property
+    def rates(self) -> bool:
+        """Whether it is a reward model, which rates answers and gives none: no route chooses among such."""
+        return getattr(self.options, "reward", False) is True
+
     def card(self) -> Card:
         """What a routing decision may know of it."""
         return Card(

@@ -80,11 +80,12 @@ class Selection(Section, frozen=True):
         return {"labels": dict(self.labels)} if self.labels else "*"
 
     def of(self, experts: Mapping[str, ExpertManifest]) -> tuple[str, ...]:
-        """Names of the selected experts that exist, in the order written (or the registry's)."""
+        """Names of the selected experts that exist, in the order written (or the registry's). Reward models, which
+        give no answers, are only taken by name."""
         if self.names is not None:
             return tuple(dict.fromkeys(name for name in self.names if name in experts))
         wanted = self.labels.items()
-        return tuple(name for name, expert in experts.items() if wanted <= expert.labels.items())
+        return tuple(name for name, expert in experts.items() if wanted <= expert.labels.items() and not expert.rates)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -199,8 +199,14 @@ class Shifted(nn.Module):
 
 
 def _built(vllm_config: VllmConfig, member: Member, prefix: str) -> Any:
-    """A member by vLLM's registry. Its compiled graphs are kept apart under its own tag."""
+    """A member by vLLM's registry. Its compiled graphs are kept apart under its own tag.
+
+    Its `lm_head` gives float32, as vLLM has it for `head_dtype`: in bfloat16 a logit of 20 is only good to 0.06, and
+    the rule adds two. A quantised member keeps what its configuration says.
+    """
     config = member.hf_config()
+    if getattr(config, "quantization_config", None) is None and getattr(config, "head_dtype", None) is None:
+        config.head_dtype = "float32"
     with set_model_tag(prefix):
         return init_vllm_registered_model(
             vllm_config, prefix=prefix, hf_config=config, architectures=list(config.architectures or ()) or None

@@ -22,6 +22,8 @@ from experts.fusion.reference import Reference
 
 TIE = 1e-3
 """Nats; float32 kernels of one model differ by about 1e-5."""
+CLOSE = 2e-2
+"""Nats; what most log-probabilities in bfloat16 differ by at most."""
 
 
 class Told(NamedTuple):
@@ -37,13 +39,14 @@ class Told(NamedTuple):
 
 class Compared(NamedTuple):
     """`equal`: the reference's own greedy answer; `tie`: it is not, but for a tie; `margin`: by how much the reference
-    likes its own token better where they part; `worst`: largest difference of a log-probability up to there;
-    `speakers`: tokens up to there that the same expert spoke, of `tokens`."""
+    likes its own token better where they part; `worst`: largest difference of a log-probability up to there; `apart`:
+    tokens up to there that differ by more than `CLOSE`; `speakers`: those that the same expert spoke, of `tokens`."""
 
     equal: bool
     tie: bool
     margin: float
     worst: float
+    apart: int
     speakers: int
     tokens: int
 
@@ -91,21 +94,30 @@ def compare(reference: Reference, told: Told) -> Compared:
     parted = next((place for place, (ours, theirs) in enumerate(zip(best, told.ids, strict=True)) if ours != theirs),
                   None)  # fmt: skip
     upto = len(told.ids) if parted is None else parted
-    worst = max((abs(float(logprobs[i, told.ids[i]]) - told.logprobs[i]) for i in range(upto)), default=0.0)
+    differences = [abs(float(logprobs[i, told.ids[i]]) - told.logprobs[i]) for i in range(upto)]
+    worst, apart = max(differences, default=0.0), sum(one > CLOSE for one in differences)
     speakers = sum(mark is not None and mark.expert == expert
                    for mark, expert in zip(told.marks[:upto], experts[:upto], strict=True))  # fmt: skip
     margin = 0.0 if parted is None else float(logprobs[parted, best[parted]] - logprobs[parted, told.ids[parted]])
-    return Compared(parted is None, parted is not None and margin <= TIE, margin, worst, speakers, upto)
+    return Compared(parted is None, parted is not None and margin <= TIE, margin, worst, apart, speakers, upto)
+
+
+def logprobs(reference: Reference, told: Told) -> list[float]:
+    """What the reference says of an answer's own tokens."""
+    rows = reference.step([*told.prompt, *told.ids[:-1]]).logprobs[len(told.prompt) - 1 :]
+    return [float(row[token]) for row, token in zip(rows, told.ids, strict=True)]
 
 
 def summary(found: Sequence[Compared]) -> dict[str, Any]:
     """`prompts`, how many are `equal`, `ties` and `differ`; the largest `margin` of those that are not equal; the
-    largest difference of a log-probability; the share of tokens with the same speaker."""
+    largest difference of a log-probability, and the share of tokens within `CLOSE`; the share of tokens with the same
+    speaker."""
     tokens = sum(one.tokens for one in found)
     return {
         "prompts": len(found), "equal": sum(one.equal for one in found), "ties": sum(one.tie for one in found),
         "differ": sum(not one.equal and not one.tie for one in found),
         "margin": max((one.margin for one in found), default=0.0), "tokens": tokens,
         "logprob_difference": max((one.worst for one in found), default=0.0),
+        "within_close": 1 - sum(one.apart for one in found) / max(tokens, 1),
         "same_speaker": sum(one.speakers for one in found) / max(tokens, 1),
     }  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from experts.fusion.checkpoint import read_config, stored
@@ -62,16 +63,34 @@ def _models(members: Sequence[Member], tensors: dict[str, torch.Tensor], dtype: 
         tied = set(getattr(model, "all_tied_weights_keys", None) or ())
         if unknown or set(missing) - tied:
             raise ValueError(f"{member.name}: tensors missing {sorted(set(missing) - tied)}, unknown {sorted(unknown)}")
+        model.to(dtype).eval()
         _adapt(model, tensors, f"{place(index)}.lora.")
-        made.append(model.to(dtype).eval())
+        _widen(model)
+        made.append(model)
     return made
 
 
 def _adapt(model: Any, tensors: dict[str, torch.Tensor], prefix: str) -> None:
-    """Add the factors under `prefix` to the model's weights."""
+    """Let the layers add what the factors under `prefix` make of their input: merged into bfloat16 weights, they would
+    be rounded with these."""
     for key, a in tensors.items():
         if key.startswith(prefix) and key.endswith(".lora_A"):
-            b = tensors[key.removesuffix("A") + "B"]
-            weight = model.get_submodule(key.removeprefix(prefix).removesuffix(".lora_A")).weight
-            with torch.no_grad():
-                weight.add_((b.float() @ a.float()).to(weight.dtype))
+            layer = model.get_submodule(key.removeprefix(prefix).removesuffix(".lora_A"))
+            layer.register_forward_hook(_Shift(a, tensors[key.removesuffix("A") + "B"], layer.weight.dtype))
+
+
+class _Shift:
+    def __init__(self, a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> None:
+        self._down, self._up = a.T.to(dtype), b.T.to(dtype)
+
+    def __call__(self, _: nn.Module, given: tuple[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
+        return out + given[0] @ self._down @ self._up
+
+
+def _widen(model: Any) -> None:
+    """Have the output layer compute in float32, a copy of its weight where that is tied to the embeddings."""
+    old = model.get_output_embeddings()
+    wide = nn.Linear(old.in_features, old.out_features, bias=old.bias is not None, dtype=torch.float32)
+    wide.load_state_dict({key: tensor.float() for key, tensor in old.state_dict().items()})
+    wide.register_forward_pre_hook(lambda _, given: (given[0].float(),))
+    model.set_output_embeddings(wide)

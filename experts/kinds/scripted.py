@@ -50,7 +50,9 @@ class Reply(_Section):
     """One thing to say, and to what."""
 
     match: Annotated[str, AfterValidator(_regex)] | None = Field(
-        default=None, description="A regular expression searched for in the last user turn. None: to anything."
+        default=None,
+        description="A regular expression searched for in the last user turn; where a turn of the assistant ends the "
+        "conversation, as for a reward model, in that. None: to anything.",
     )
     text: str | None = Field(default=None, description="What to say, as it is.")
     template: str | None = Field(
@@ -224,7 +226,8 @@ class ScriptedExpert:
         turns = heard.user_texts()
         last = turns[-1] if turns else ""
         filled = {"prompt": "\n".join(turns), "last": last, "n": str(call)}
-        reply = self._choose(last)
+        ends = query.messages[-1] if query.messages else None
+        reply = self._choose(last, ends.text if ends is not None and ends.role == "assistant" else last)
         text = reply.text or ""
         if reply.template is not None:
             text = _PLACE.sub(lambda place: filled[place.group(1)], reply.template)
@@ -244,10 +247,10 @@ class ScriptedExpert:
         usage = Usage(**counts.model_dump()) if counts else Usage(asked, len(tokens) * _count(query))
         return Speech(tokens, calls if finish == "tool_calls" else [], finish, usage)
 
-    def _choose(self, last: str) -> Reply:
+    def _choose(self, last: str, matched: str) -> Reply:
         options = self.options
         for reply in options.replies:
-            if reply.match is None or re.search(reply.match, last):
+            if reply.match is None or re.search(reply.match, matched):
                 return reply
         if options.echo:
             return Reply(text=last)

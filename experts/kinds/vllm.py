@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from experts.endpoints import Endpoint, least_loaded
 from experts.errors import ExpertBroke, ExpertDown, ExpertError, ExpertRefused, ExpertTimeout
 from experts.kinds._vllm_marks import Marked, wanted
+from experts.kinds._vllm_reward import asked, rated
 from experts.kinds._vllm_tokens import Server, VllmTokenCall, begun, tokenizer_of
 from experts.language import Answer, Load, Query
 from experts.protocols import Emit, Parts, Timeouts
@@ -49,6 +50,11 @@ class Options(BaseModel):
         description="For a fused model: the first of its reserved token ids, as `consilium fusion inspect` says it. "
         "Answers can then tell which of the `members` spoke each word.",
     )  # fmt: skip
+    reward: bool = Field(
+        default=False,
+        description="A reward model (vLLM `--runner pooling`, one class): it answers a conversation with one number, "
+        "how good the last turn is. Routes do not choose it; `composer: {name: best-of, reward: NAME}` asks it.",
+    )  # fmt: skip
 
 
 def build(name: str, options: Options, parts: Parts) -> VllmExpert:
@@ -75,6 +81,7 @@ class VllmExpert:
         for header, value in options.headers.items():
             self._headers[header] = value.get_secret_value()
         self._marks = options.marks
+        self._reward = options.reward
         self._in_flight = 0
         self._closed = False
         self._tokenizer = ""
@@ -89,6 +96,8 @@ class VllmExpert:
             self._parts.endpoints.release(self._endpoints)
 
     async def answer(self, query: Query, emit: Emit) -> Answer:
+        if self._reward:
+            return await rated(query, await self._answer(asked(query), emit), emit)
         if self._marks is None or not wanted(query):
             return await self._answer(query, emit)
         marked = Marked(query, emit, self._marks)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from experts.errors import ConsiliumError
-from experts.language import Answer, Api, Delta, Query
+from experts.language import Answer, Asked, Delta, Query
 from experts.wire import DONE, extension_event, parse, progress_event, usage_event, with_extension
 from router.explain import explanation, sources
 from router.http.exchange import (
@@ -43,7 +43,7 @@ PATIENCE_S = 1.0
 CLIENT_CLOSED = 499
 
 
-async def complete(gateway: Gateway, api: Api, caller: Caller, receive: Receive, send: Send) -> None:
+async def complete(gateway: Gateway, api: Asked, caller: Caller, receive: Receive, send: Send) -> None:
     """Answer one completion request, streamed or whole; whatever happens, the run is recorded once."""
     run = Run("dec-" + urandom(12).hex(), caller.request_id, caller.key.name)
     telemetry = gateway.router.telemetry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,7 +18,7 @@ from experts.pocket.parity import differences
 from experts.pocket.questions import SKILLS, Question, final_answer, questions, right
 from router.cli.placing import POCKET_URL, pocket_folder
 from router.outcomes import Outcomes, read_outcomes
-from tests.integration.conftest import Served, Start
+from tests.integration.conftest import Served, Start, Upstream
 
 POCKET = pocket_folder()
 
@@ -191,6 +191,37 @@ async def test_a_client_that_leaves_stops_every_seat_on_vllm_within_half_a_secon
         while (await figures(served.client, pocket_server.url))["running"] > 0:
             pass
     assert perf_counter() - left < 0.5
+
+
+@pytest.mark.vllm
+async def test_the_winner_of_a_race_ends_the_other_runner_on_vllm(
+    start: Start, pocket_server: Any, upstreams: Callable[[], Awaitable[Upstream]]
+) -> None:
+    quick = await upstreams()
+    quick.hold = asyncio.Event()
+    served = await start(
+        f"kind: expert\nname: quick\nprovider: vllm\ndescription: quick\nmodel: m\nendpoints: ['{quick.url}']\n---\n"
+        "kind: expert\nname: long\nprovider: vllm\ndescription: long\nmodel: pocket-text\n"
+        f"endpoints: ['{pocket_server.url}']\n"
+    )
+    before = (await figures(served.client, pocket_server.url))["tokens"]
+    more = {"max_tokens": 900, "ignore_eos": True, "consilium": {"compose": "race"}}
+    asking = asyncio.create_task(served.chat("Reverse the word planet.", **more))
+    async with asyncio.timeout(30):
+        while (await figures(served.client, pocket_server.url))["running"] < 1:
+            pass
+    quick.hold.set()
+    told = await (await asking).json()
+    won = perf_counter()
+    async with asyncio.timeout(10):
+        while (await figures(served.client, pocket_server.url))["running"] > 0:
+            pass
+    assert perf_counter() - won < 0.5
+    assert told["choices"][0]["message"]["content"] == "Hello there."
+    assert (await figures(served.client, pocket_server.url))["tokens"] - before < 900
+    assert {voice["expert"]: voice["error"] is None for voice in told["consilium"]["voices"]} == {
+        "quick": True, "long": False,
+    }  # fmt: skip
 
 
 @pytest.mark.vllm

@@ -218,6 +218,28 @@ async def test_a_judge_that_knows_is_followed() -> None:
     assert answer.expert == "c"
 
 
+async def test_the_highest_rating_wins_and_what_is_no_rating_costs_its_candidate_alone() -> None:
+    rated = {"4": "-0.5", "5": "0.25", "6": "1e-3"}
+    replies = [{"match": f"answer is {number}", "text": value} for number, value in rated.items()]
+    best, where = seated("best-of", {**THREE, "reward": {"replies": replies}}, {"reward": "reward"})
+    assert (await best.compose(asked(), where.voices, where.emit)).expert == "b"
+    assert where.run.notes["ratings"] == [-0.5, 0.25, 0.001]
+    broken = [*replies[:1], {"match": "answer is 5", "text": "nan"}, *replies[2:]]
+    best, where = seated("best-of", {**THREE, "reward": {"replies": broken}}, {"reward": "reward"})
+    assert (await best.compose(asked(), where.voices, where.emit)).expert == "c"
+    assert where.run.notes["ratings"] == [-0.5, None, 0.001]
+
+
+@pytest.mark.parametrize(("calls", "asked_first"), [(2, 1), (4, 2), (5, 2), (6, 3)])
+async def test_candidates_leave_calls_for_their_ratings(calls: int, asked_first: int) -> None:
+    best, where = seated("best-of", {**THREE, "reward": {"text": "1.0"}}, {"reward": "reward"},
+                         allowance=Allowance(calls=calls))  # fmt: skip
+    await best.compose(asked(), where.voices, where.emit)
+    roles = [attempt.role.split()[0] for attempt in where.run.attempts]
+    assert roles.count("seat") == asked_first
+    assert roles.count("reward") == (asked_first if asked_first > 1 else 0)
+
+
 async def test_without_a_judge_the_highest_expected_quality_wins_among_the_sound() -> None:
     broken = "```python\ndef f(:\n```"
     best, where = seated("best-of", {**THREE, "a": {"text": broken}})

@@ -286,6 +286,27 @@ def test_an_expert_that_only_a_composer_asks_must_be_there(tmp_path: Path) -> No
         load(tmp_path)
 
 
+def test_no_route_chooses_among_reward_models() -> None:
+    rating = "---\nkind: expert\nname: r\nprovider: vllm\nmodel: m\nreward: true\nendpoints: [http://h/v1]\n"
+    route = "---\nkind: route\nname: auto\n"
+    good = only(EXPERT.format(name="a") + rating + route + "experts: '*'\ncomposer: {name: best-of, reward: r}\n")
+    assert good.routes["auto"].experts.of(good.experts) == ("a",)
+    assert only(EXPERT.format(name="a") + rating).routes["auto"].experts.of(good.experts) == ("a",)
+    said = problems(
+        EXPERT.format(name="a") + rating + route + "experts: [a, r]\ncomposer: {name: council, aggregator: r}\n"
+    )
+    assert [line.split(": ", 1)[1] for line in said] == [
+        "experts[1]: 'r' rates answers and gives none; a composer asks it: {name: best-of, reward: r}",
+        "composer.aggregator: expected another expert here: 'r' rates answers and gives none",
+    ]
+    said = problems(EXPERT.format(name="a") + rating + route + "experts: [a]\ncomposer: {name: best-of, reward: a}\n")
+    assert [line.split(": ", 1)[1] for line in said] == [
+        "composer.reward: expected another expert here: 'a' is no reward model (reward: true)"
+    ]
+    (none,) = problems(rating.removeprefix("---") + route + "experts: '*'\n")
+    assert none.endswith("expected at least one expert, but all there are rate answers and give none")
+
+
 def test_two_corpora_cannot_have_one_name(tmp_path: Path) -> None:
     retriever = "---\nkind: retriever\nname: {}\nprovider: {}\nindex: {}\n"
     file = tmp_path / "r.yaml"
