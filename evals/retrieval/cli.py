@@ -28,6 +28,9 @@ def retrieval(
     adapters: Annotated[
         bool, typer.Option("--adapters", help="Train query-side adapters, and route over them too; minutes.")
     ] = False,
+    served: Annotated[
+        bool, typer.Option("--served", help="Also index and search all as a gateway would; about ten minutes.")
+    ] = False,
     json: JsonFile = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page to look at.")] = None,
     encoder: Encoder = DEFAULT_MODEL,
@@ -45,6 +48,7 @@ def retrieval(
 
       consilium eval retrieval --data beir/
       consilium eval retrieval --data beir/ --leave-one-out --json report.json --html report.html
+      consilium eval retrieval --data beir/ --served
     """
     with complaints():
         from evals.report import write_json, write_text
@@ -73,6 +77,17 @@ def retrieval(
             progress.step("judging")
             found = rows(world, resamples=resamples, seed=seed, leave_one_out=leave_one_out, routed_on=wider)
             found = [*found, *more]
+            if served:
+                from evals.retrieval import served as gateway
+                from experts.cache import cache_root
+
+                folder = cache_root() / "served" / gateway.key(data, opened, encoder, runtime)
+                progress.step("building indexes as a gateway has them")
+                gateway.build(data, domains, folder, opened, encoder, runtime, progress.embedding)
+                text = gateway.registry(folder, domains, encoder, runtime)
+                result = gateway.measure(world, text, progress.step, progress.embedding, seed)
+                found.append(figures(world, "served", result.scores, result.p50_ms, result.searched,
+                                     resamples=resamples, seed=seed, held_out=result.held_out))  # fmt: skip
         document: dict[str, Any] = {
             "rows": found, "encoder": opened.fingerprint, "seed": seed, "resamples": resamples,
             "documents": len(world.ids), "test": len(world.test), "training": len(world.training),

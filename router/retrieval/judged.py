@@ -7,6 +7,7 @@ with its corpus before it where two corpora have it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log2
@@ -144,7 +145,7 @@ def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
         table, passages = found_in(one.lists, one.choice.beliefs, ways)
         tables.append(table)
         flags.append(np.array([one.judged.holds(passage) for passage in passages], np.bool_))
-    weights = np.ones(len(searched))
+    weights = _weights(searched)
     ranker = fit_ranker(ways, tables, flags, weights)
     fold = np.random.default_rng(seed).permutation(len(searched)) % FOLDS
     before = [_ndcg(one, None) for one in searched]
@@ -157,6 +158,14 @@ def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
             after[place] = _ndcg(searched[place], other)
     hit = float(np.mean([each.any() for each in flags]))
     return Fitted(ranker, len(searched), hit, float(np.mean(before)), float(np.mean(after)))
+
+
+def _weights(searched: Sequence[Searched]) -> NDArray[np.float64]:
+    """Corpora count by the root of how many queries they answer, not by how many: one that was judged much should not
+    decide for the others. A query's corpus is that of the first relevant passage found."""
+    corpora = [next((p.corpus for found in one.lists for p in found if one.judged.holds(p)), "") for one in searched]
+    counts = Counter(corpora)
+    return np.array([counts[corpus] ** -0.5 for corpus in corpora])
 
 
 def _ndcg(one: Searched, ranker: Ranker | None) -> float:
