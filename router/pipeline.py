@@ -16,9 +16,10 @@ import asyncio
 from dataclasses import replace
 from difflib import get_close_matches
 
-from experts.errors import Forbidden, UnknownModel
+from experts.errors import BudgetSpent, Forbidden, UnknownModel
 from experts.language import Answer, Query
 from experts.protocols import Emit
+from experts.retrieval.reranking import asking
 from experts.wire import with_usage
 from registry.load import Registry
 from router.artifact import Artifact
@@ -45,7 +46,7 @@ from router.wishes import NO_WISH, composed, wished
 ANYBODY = Key("anonymous")
 """The caller of a gateway without keys: may ask for everything."""
 LOOKING_UP = 0.5
-"""Of the time that a request has left, the most that passages may take: the rest is the answer's."""
+"""Of what a request has left, the most that passages may take: the rest is the answer's."""
 
 
 class Router:
@@ -136,15 +137,24 @@ class Router:
             verdict.price, costs,
         )  # fmt: skip
 
-    async def _informed(self, query: Query, plan: Plan, snapshot: Snapshot, run: Run) -> Query:
-        """The query with its passages. A retriever that fails costs the answer its passages, never the answer."""
+    async def _informed(self, query: Query, plan: Plan, snapshot: Snapshot, run: Run, voices: Seats) -> Query:
+        """The query with its passages. A retriever that fails costs the answer its passages, never the answer; an
+        expert that reranks is asked within the request's budget, of which it leaves half."""
         lookup = snapshot.routes[plan.route].lookup
         text = asked_text(query)
         if lookup is None or not text:
             return query
-        assert run.budget is not None
-        limit_s = min(lookup.timeout_s, max(run.budget.ms_left, 0.0) / 1e3 * LOOKING_UP)
-        found = await search(lookup.sources, text, lookup.passages, limit_s, lookup.choosing)
+        budget = voices.budget
+        limit_s = min(lookup.timeout_s, max(budget.ms_left, 0.0) / 1e3 * LOOKING_UP)
+
+        async def ask(expert: str, asked: Query) -> Answer:
+            if budget.calls_left < 2:
+                raise BudgetSpent("the request's last call is the answer's", limit="calls")
+            return await voices.hear(expert, asked, role="rerank", room=budget.rooms(1, keep=LOOKING_UP))
+
+        with asking(ask):
+            found = await search(lookup.sources, text, lookup.passages, limit_s, lookup.choosing)
+        voices.answered = 0  # who puts passages into order has promised no answer
         passages = within(found.passages, lookup.max_tokens)
         run.retrieval = {"took_ms": round(found.took_s * 1e3, 2), "found": len(passages), "failed": found.failed,
                          "searched": [source.retriever.name for source in found.choice.sources]}  # fmt: skip
@@ -192,14 +202,14 @@ class Router:
         filled in as it happens."""
         plan, snapshot = await self.plan(query, run, caller)
         run.plan = plan
-        if plan.retrieval is not None and plan.retrieval.retrieve:
-            query = await self._informed(query, plan, snapshot, run)
         run.tells_spans = bool(query.extension.get("voices"))
         voices = Seats(plan, snapshot, self.ledger, self.telemetry, run, budget=run.budget, gauges=self._gauges,
                        aside=aside, turnstile=self._starts,
                        decide=self._deciding(plan, snapshot, run, caller))  # fmt: skip
+        if plan.retrieval is not None and plan.retrieval.retrieve:
+            query = await self._informed(query, plan, snapshot, run, voices)
         composer = snapshot.composers_of(plan.route)[plan.composer]
-        if plan.composer == "single" and not voices.budget.limited:
+        if plan.composer == "single" and not voices.budget.limited and not run.attempts:
             run.answer = await composer.compose(query, voices, emit)
             return run.answer
         run.composed = True

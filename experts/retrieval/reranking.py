@@ -1,14 +1,17 @@
 """What a retriever found, put into a better order by something that reads query and passage together.
 
-A reranker that is down, slow or not understood costs the better order, never the passages, which come as found.
+A reranker that is down, slow, not understood or too dear for a request's budget costs the better order, never the
+passages, which come as found.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from os import urandom
 from typing import Any, Protocol
@@ -17,8 +20,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from experts.errors import ConfigError, ExpertError
-from experts.language import Passage
+from experts.errors import BudgetSpent, ConfigError, ExpertError
+from experts.language import Answer, Passage, Query
 from experts.protocols import Expert, Piloted, Retriever, Vectors, silent
 from experts.retrieval.prompting import source
 from experts.wire import parse
@@ -29,12 +32,28 @@ ASKED = (
 )
 _NUMBER = re.compile(r"\d{1,3}")
 
+Ask = Callable[[str, Query], Awaitable[Answer]]
+"""Asks an expert by its name. Raises ExpertError, BudgetSpent."""
+
+_ask: ContextVar[Ask | None] = ContextVar("ask", default=None)
+
+
+@contextmanager
+def asking(ask: Ask) -> Iterator[None]:
+    """What is searched in here asks experts by `ask`: a request's own way, with its budget and its record. Searches
+    know of no request, so this travels beside them."""
+    token = _ask.set(ask)
+    try:
+        yield
+    finally:
+        _ask.reset(token)
+
 
 class Reranker(Protocol):
     """Reads a query with its passages."""
 
     async def order(self, text: str, passages: Sequence[Passage]) -> list[tuple[int, float]]:
-        """Positions of passages, best first, with their scores. Raises ExpertError."""
+        """Positions of passages, best first, with their scores. Raises ExpertError, BudgetSpent."""
         ...
 
     async def close(self) -> None: ...
@@ -81,7 +100,7 @@ class Reranked:
         try:
             async with asyncio.timeout(self._timeout_s):
                 order = await self._reranker.order(text, found)
-        except (TimeoutError, ExpertError):
+        except (TimeoutError, ExpertError, BudgetSpent):
             return found[:k]
         return [replace(found[place], score=score, ways={}) for place, score in order[:k]]
 
@@ -103,7 +122,8 @@ class ByExpert:
             "model": self.expert.name, "messages": [{"role": "user", "content": asked}], "temperature": 0,
             "max_tokens": 8 * len(passages),
         })  # fmt: skip
-        answer = await self.expert.answer(parse("chat", body, f"rerank-{urandom(8).hex()}"), silent)
+        query, ask = parse("chat", body, f"rerank-{urandom(8).hex()}"), _ask.get()
+        answer = await (ask(self.expert.name, query) if ask is not None else self.expert.answer(query, silent))
         return numbered(answer.text, len(passages))
 
     async def close(self) -> None:

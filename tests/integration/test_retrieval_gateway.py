@@ -176,33 +176,6 @@ async def test_documents_are_ranked_and_texts_embedded_by_a_named_encoder(start:
     assert vectors[0] != vectors[1]
 
 
-def reranking(folder: Path, expert: str) -> str:
-    text = written(folder).replace("index: ./facts", "index: ./facts\nrerank: {expert: reader, candidates: 3}")
-    return f"{text}---\nkind: expert\nname: reader\nprovider: scripted\n{expert}\n"
-
-
-async def test_an_expert_puts_what_was_found_into_a_better_order(start: Start, tmp_path: Path) -> None:
-    served = await start(reranking(tmp_path, "text: '2'"))
-    reply = await served.post(f"{served.url}/v1/retrieve", json={"query": "Norway capital?", "retriever": "facts"})
-    found = (await reply.json())["passages"]
-    assert [passage["id"] for passage in found] == ["suva", "oslo"]
-    asked = served.gateway.router.snapshot.experts["reader"].last
-    assert "<source 1>\nOslo\nThe capital of Norway is Oslo.\n</source 1>" in asked.user_texts()[0]
-
-
-@pytest.mark.parametrize("expert", ["fail: {at: connect}", "text: none of them", "delay_s: 60"])
-async def test_a_reranker_that_fails_costs_only_the_order(start: Start, tmp_path: Path, expert: str) -> None:
-    text = reranking(tmp_path, expert).replace("candidates: 3", "candidates: 3, timeout_s: 0.2")
-    served = await start(text)
-    reply = await served.post(f"{served.url}/v1/retrieve", json={"query": "Norway capital?", "retriever": "facts"})
-    assert [passage["id"] for passage in (await reply.json())["passages"]] == ["oslo", "suva"]
-
-
-async def test_a_reranker_that_does_not_exist_is_refused(start: Start, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="there is no expert 'reader'"):
-        await start(reranking(tmp_path, "").partition("---\nkind: expert\nname: reader")[0])
-
-
 @pytest.mark.data
 async def test_public_attack_strings_stay_in_their_sources(start: Start, tmp_path: Path, data_folder: Path) -> None:
     """666 jailbreaks from the wild as passages, each with an end of its source and a false one added."""
