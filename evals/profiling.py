@@ -41,13 +41,13 @@ class Profiling:
     quiet: bool
 
     async def run(self, only: Sequence[str], limit: int | None) -> dict[str, Any]:
-        """Profiles the named experts, or all; the summary. Raises ConfigError."""
+        """Profiles the named experts, or all that answer; the summary. Raises ConfigError."""
         header = {"profile": self.suite, "samples": digest_of(self.samples), "judge": self.asking.judge,
                   "fields": self.asking.fields}  # fmt: skip
         models = [*only, *([self.skills_by] if self.skills_by else [])]
         async with self.asking.opened(models) as (aim, router):
             assert router is not None
-            experts = list(only or router.snapshot.experts)
+            experts = list(only or (name for name, one in router.snapshot.registry.experts.items() if not one.rates))
             samples = list(first(self.samples, limit))
             items = pairs(samples, experts)
             with journal(self.folder / f"profile-{self.name}.jsonl", header) as held:

@@ -67,6 +67,9 @@ def _shape(entries: Sequence[Entry], where: str) -> Iterable[Problem]:
     kinds = {entry.kind for entry in entries}
     if "expert" not in kinds and "" not in kinds:
         yield Problem(where, 0, "", "expected at least one document of kind expert, found none")
+    speaks = any(entry.kind == "expert" and not _rates(entry.manifest) for entry in entries)
+    if "expert" in kinds and "route" not in kinds and not speaks:
+        yield Problem(where, 0, "", "expected at least one expert that answers; all there are only rate")
     clash = next((e for e in entries if e.kind == "expert" and e.name == IMPLICIT_ROUTE), None)
     if clash is not None and "route" not in kinds:
         yield clash.document.problem(
@@ -85,6 +88,8 @@ def _members(
         elif name not in experts:
             known = set(experts) - {manifest.name}
             yield _problem(document, manifest, path, f"there is no expert '{name}'{nearest(name, known)}")
+        elif _rates(experts[name]):
+            yield _problem(document, manifest, path, f"expected an expert that answers: '{name}' only rates")
         else:
             member = experts[name]
             if isinstance(member, ExpertManifest) and member.tokenizer:
@@ -130,7 +135,9 @@ def _route(
                 document, manifest, ("composer", key), f"there is no expert '{name}'{nearest(name, experts)}"
             )
         elif isinstance(name, str) and name in valid and valid[name].rates != (key == REWARD):
-            what = "rates answers and gives none" if valid[name].rates else "is no reward model (reward: true)"
+            what = (
+                "rates answers and gives none" if valid[name].rates else "is no reward model (vllm with `reward: true`)"
+            )
             yield _problem(document, manifest, ("composer", key), f"expected another expert here: '{name}' {what}")
     yield from _encoder(document, manifest, manifest.encoder, encoders)
 
@@ -140,11 +147,21 @@ def _encoder(document: Document, manifest: Manifest, name: str, encoders: set[st
         yield _problem(document, manifest, ("encoder",), f"there is no encoder '{name}'{nearest(name, encoders)}")
 
 
-def _reranker(document: Document, manifest: RetrieverManifest, experts: Iterable[str]) -> Iterable[Problem]:
+def _reranker(
+    document: Document, manifest: RetrieverManifest, experts: Mapping[str, Manifest | None]
+) -> Iterable[Problem]:  # fmt: skip
     name = manifest.rerank.expert if manifest.rerank is not None else None
     if name is not None and name not in experts:
         message = f"there is no expert '{name}'{nearest(name, experts)}"
         yield _problem(document, manifest, ("rerank", "expert"), message)
+    elif name is not None and _rates(experts[name]):
+        yield _problem(
+            document, manifest, ("rerank", "expert"), f"expected an expert that answers: '{name}' only rates"
+        )
+
+
+def _rates(manifest: Manifest | None) -> bool:
+    return isinstance(manifest, ExpertManifest) and manifest.rates
 
 
 def _retrieval(document: Document, manifest: RouteManifest, retrievers: set[str]) -> Iterable[Problem]:

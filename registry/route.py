@@ -116,7 +116,7 @@ class Retrieval(Section, frozen=True):
         min_length=1, description="Retrievers to choose from for each query; what they find is merged."
     )
     mass: float = Field(
-        0.95, gt=0, le=1,
+        0.995, gt=0, le=1,
         description="The fewest corpora are searched that hold this share of the belief; 1 searches all.",
     )  # fmt: skip
     measured: Text | None = Field(

@@ -29,6 +29,8 @@ FOLDS = 4
 SEATS = 3
 """Experts in a cascade, as its composer has by default."""
 MARGIN = 0.005
+FREE = 1e-12
+"""A cost of the best single expert from which on shares of it can be told."""
 """A cascade is to be this much better than the best single expert on the fit split: it will lose some of it."""
 
 
@@ -147,7 +149,7 @@ def _threshold(
         return float(np.mean([values[part].mean() for part in parts]))
 
     best = max(range(scores.shape[1]), key=lambda column: macro(scores[:, column]))
-    aim, alone = macro(scores[:, best]) + MARGIN, max(macro(cost[:, best]), 1e-12)
+    aim, alone = macro(scores[:, best]) + MARGIN, macro(cost[:, best])
     rows = np.arange(len(scores))
     tried: list[tuple[bool, float, float]] = []
     curve: list[tuple[float, float, float]] = []
@@ -157,7 +159,8 @@ def _threshold(
         got = macro(scores[rows, turn[rows, asked - 1]])
         paid = macro(paid_up_to[rows, asked - 1])
         tried.append((got < aim, paid if got >= aim else -got, threshold))
-        curve.append((threshold, round(paid / alone, 4), round(got, 4)))
+        if alone > FREE:
+            curve.append((threshold, round(paid / alone, 4), round(got, 4)))
     threshold = min(tried)[2]
     first = turn[:, 0]
     kept, right = sure[rows, first] >= threshold, scores[rows, first]

@@ -183,8 +183,9 @@ def alike(groups: Ints, right: Flags, quality: Floats) -> tuple[float, float]:
 def causes_of(
     said: Flags, right: Flags, quality: Floats, experts: Sequence[str], correlation: float
 ) -> dict[str, tuple[float, float]]:  # fmt: skip
-    """By expert its loadings on two shared causes: those whose products come nearest to each pair's own correlation,
-    which is drawn to `correlation` of all pairs by as much as APART rows in which both are wrong would weigh."""
+    """By expert its loadings on two shared causes, the first of which is what they share on average: those whose
+    products come nearest to each pair's own correlation, which is drawn to `correlation` of all pairs by as much as
+    APART rows in which both are wrong would weigh."""
     from scipy import optimize
 
     pairs = _pairs(said)
@@ -215,8 +216,10 @@ def causes_of(
     loads = np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B").x, np.float64).reshape(e, 2)
     length = np.linalg.norm(loads, axis=1, keepdims=True)
     loads *= np.minimum(1.0, MOST_SHARED**0.5 / np.maximum(length, 1e-9))
-    rows: list[list[float]] = loads.round(4).tolist()
     measured = sorted({place for pair in pairs for place in pair})
+    along, across = loads[measured].mean(0) / max(float(np.linalg.norm(loads[measured].mean(0))), 1e-9)
+    loads = loads @ np.array([[along, -across], [across, along]])  # the first cause is what all share: a new one has it
+    rows: list[list[float]] = loads.round(4).tolist()
     return {experts[place]: (rows[place][0], rows[place][1]) for place in measured}
 
 
@@ -231,10 +234,11 @@ def _correlation(said: Flags, right: Flags, quality: Floats, pairs: Sequence[tup
 
     both = [np.flatnonzero(said[:, i] & said[:, j]) for i, j in pairs]
     observed = sum(int((~right[rows][:, pair]).all(1).sum()) for rows, pair in zip(both, map(list, pairs), strict=True))
-    chances = np.concatenate([quality[rows][:, pair] for rows, pair in zip(both, map(list, pairs), strict=True)])
+    chances = [quality[rows][:, pair] for rows, pair in zip(both, map(list, pairs), strict=True)]
 
     def expected(correlation: float) -> float:
-        return float(patterns(chances, np.array([[correlation**0.5, 0.0]] * 2))[1][:, 0].sum())
+        shared = np.array([[correlation**0.5, 0.0]] * 2)
+        return sum(float(patterns(each, shared)[1][:, 0].sum()) for each in chances)
 
     low, high = 0.0, MOST_SHARED
     for _ in range(12):

@@ -18,6 +18,8 @@ from router.voting import Flags, Floats, Voting
 
 MOST = 8
 """Experts at most in one composition that is predicted: the work doubles with each."""
+AT_ONCE = 2**22
+"""Numbers that are worked on at once, about: more queries go in several turns."""
 _POINTS, _SHARES = np.polynomial.hermite_e.hermegauss(9)
 ONE: tuple[Floats, Floats] = np.stack([_POINTS, np.zeros(9)], 1), _SHARES / _SHARES.sum()
 """Values of the two causes, (9, 2), and their probabilities, (9,), where only the first one counts."""
@@ -88,6 +90,11 @@ def patterns(quality: Floats, causes: Floats) -> tuple[Flags, Floats]:
     rights = np.array([[bool(row >> column & 1) for column in range(k)] for row in range(2**k)], np.bool_)
     level = ndtri(np.clip(quality, 0.005, 0.995))[:, None, :]
     values, share = BOTH if causes[..., 1].any() else ONE
+    block = max(AT_ONCE // (len(share) * 2**k), 1)
+    if n > block:
+        spread = np.broadcast_to(causes, (n, k, 2))
+        parts = [patterns(quality[at : at + block], spread[at : at + block])[1] for at in range(0, n, block)]
+        return rights, np.concatenate(parts)
     shared = np.einsum("pf,nkf->npk", values, np.broadcast_to(causes, (n, k, 2)))
     own = np.sqrt(1 - np.square(causes).sum(-1))
     chance = ndtr((level + shared) / (own if own.ndim == 1 else own[:, None, :]))

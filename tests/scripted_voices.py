@@ -13,8 +13,10 @@ from experts.language import Card, Delta, Price, Query
 from experts.wire import parse
 from registry.expert import Limits
 from router.budget import UNLIMITED, Allowance, Budget
+from router.composers import open_composer
 from router.ledger import Ledger
 from router.plan import Estimate, Plan, Seat
+from router.protocols import Composer
 from router.run import Run
 from router.store.memory import MemoryStore
 from router.telemetry import Log, Telemetry
@@ -23,6 +25,7 @@ from router.worth import NOTHING_FITTED, Composing
 from tests.events import delta_texts
 
 PRICE = Price(1.0, 2.0)
+THREE = {"a": {"text": "The answer is 4."}, "b": {"text": "The answer is 5."}, "c": {"text": "The answer is 6."}}
 QUIET = Telemetry(Log(level="warning"))
 
 
@@ -92,3 +95,13 @@ def planned(names: Sequence[str], composer: str = "single") -> Plan:
 
 def asked(text: str = "What is 2 + 2?", **more: Any) -> Query:
     return parse("chat", orjson.dumps({"model": "auto", "messages": [{"role": "user", "content": text}], **more}), "q")
+
+
+def seated(name: str, scripts: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any] | None = None,
+           **more: Any) -> tuple[Composer, Room]:  # fmt: skip
+    composer = open_composer(name, options or {})
+    return composer, room(scripts, plan=composer.seated(planned(list(scripts), name)), **more)
+
+
+def roles(where: Room) -> list[str]:
+    return [attempt.role for attempt in where.run.attempts]

@@ -81,7 +81,7 @@ def retrieval(
                 from evals.retrieval import served as gateway
                 from experts.cache import cache_root
 
-                folder = cache_root() / "served" / gateway.key(data, opened, encoder, runtime)
+                folder = cache_root() / "served" / gateway.key(domains, opened, encoder, runtime)
                 progress.step("building indexes as a gateway has them")
                 gateway.build(data, domains, folder, opened, encoder, runtime, progress.embedding)
                 text = gateway.registry(folder, domains, encoder, runtime)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -28,12 +29,6 @@ from router.passages import search
 from router.retrieval.judged import Judged, fit, search_judged
 from router.telemetry import Log, Telemetry
 
-HEAD = "kind: expert\nname: nobody\nprovider: scripted\ndescription: asked nothing\n"
-ENCODER = "---\nkind: encoder\nname: measured\nmodel: {model}\nruntime: {runtime}\n"
-RETRIEVER = "---\nkind: retriever\nname: {name}\nprovider: hybrid\nindex: {index}\nencoder: measured\ntimeout_s: 60\n"
-ROUTE = (
-    "---\nkind: route\nname: auto\nexperts: [nobody]\nestimator: prior\nretrieval: {{gate: never, retrievers: {all}}}\n"
-)
 PASSAGES = 3 * DEPTH
 """Several may be of one document, which counts once."""
 
@@ -48,10 +43,13 @@ class Served(NamedTuple):
     held_out: float
 
 
-def key(data: Path, encoder: Encoder, model: str, runtime: str) -> str:
-    """Names the folder of indexes: one for each folder of data and each encoder."""
-    told = f"{data.resolve()}\n{encoder.fingerprint}\n{model}\n{runtime}"
-    return blake2b(told.encode(), digest_size=12).hexdigest()
+def key(domains: Sequence[Domain], encoder: Encoder, model: str, runtime: str) -> str:
+    """Names the folder of indexes: one for each encoder and all that is in the documents."""
+    digest = blake2b(f"{encoder.fingerprint}\n{model}\n{runtime}".encode(), digest_size=12)
+    for domain in domains:
+        for each in (domain.name, *domain.ids, *domain.texts):
+            digest.update(blake2b(each.encode(errors="surrogatepass"), digest_size=12).digest())
+    return digest.hexdigest()
 
 
 def build(
@@ -70,12 +68,20 @@ def build(
 
 
 def registry(folder: Path, domains: Sequence[Domain], model: str, runtime: str) -> str:
-    """What a user would write: every index under a hybrid retriever, all in one route."""
-    listed = [RETRIEVER.format(name=domain.name.replace("_", "-").lower(), index=folder / domain.name)
-              for domain in domains]  # fmt: skip
-    names = [part.split("name: ")[1].split("\n")[0] for part in listed]
-    encoder = ENCODER.format(model=model, runtime=runtime)
-    return HEAD + encoder + "".join(listed) + ROUTE.format(all=f"[{', '.join(names)}]")
+    """What a user would write: every index under a hybrid retriever, all in one route. (JSON is YAML.)"""
+    names = [f"r{place}" for place in range(len(domains))]
+    retrievers = [
+        {"kind": "retriever", "name": name, "provider": "hybrid", "index": str(folder / domain.name),
+         "encoder": "measured", "timeout_s": 60}
+        for name, domain in zip(names, domains, strict=True)
+    ]  # fmt: skip
+    parts = [
+        {"kind": "expert", "name": "nobody", "provider": "scripted", "description": "asked nothing"},
+        {"kind": "encoder", "name": "measured", "model": model, "runtime": runtime}, *retrievers,
+        {"kind": "route", "name": "auto", "experts": ["nobody"], "estimator": "prior",
+         "retrieval": {"gate": "never", "retrievers": names}},
+    ]  # fmt: skip
+    return "\n---\n".join(json.dumps(part) for part in parts)
 
 
 def measure(

@@ -202,10 +202,12 @@ def _built(vllm_config: VllmConfig, member: Member, prefix: str) -> Any:
     """A member by vLLM's registry. Its compiled graphs are kept apart under its own tag.
 
     Its `lm_head` gives float32, as vLLM has it for `head_dtype`: in bfloat16 a logit of 20 is only good to 0.06, and
-    the rule adds two. A quantised member keeps what its configuration says.
+    the rule adds two. A quantised member keeps what its configuration says. On a GPU that is the same product with
+    another output; on a CPU vLLM makes a float32 copy of the weight at every step.
     """
     config = member.hf_config()
-    if getattr(config, "quantization_config", None) is None and getattr(config, "head_dtype", None) is None:
+    plain = vllm_config.quant_config is None and getattr(config, "quantization_config", None) is None
+    if plain and getattr(config, "head_dtype", None) is None:
         config.head_dtype = "float32"
     with set_model_tag(prefix):
         return init_vllm_registered_model(

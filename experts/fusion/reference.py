@@ -76,6 +76,8 @@ def _adapt(model: Any, tensors: dict[str, torch.Tensor], prefix: str) -> None:
     for key, a in tensors.items():
         if key.startswith(prefix) and key.endswith(".lora_A"):
             layer = model.get_submodule(key.removeprefix(prefix).removesuffix(".lora_A"))
+            if layer is model.get_output_embeddings():
+                raise ValueError(f"{key}: an adapter of the output layer is not supported; build with --merge")
             layer.register_forward_hook(_Shift(a, tensors[key.removesuffix("A") + "B"], layer.weight.dtype))
 
 

@@ -98,6 +98,7 @@ class Options(_Section):
     text: str | None = Field(default=None, description="What to say when no reply matches. Default: `I am NAME.`")
     template: str | None = Field(default=None, description="The same with {prompt}, {last} and {n} filled in.")
     echo: bool = Field(default=False, description="Say the last user turn back when no reply matches.")
+    reward: bool = Field(default=False, description="Stands for a reward model: what it says are ratings.")
     replies: tuple[Reply, ...] = Field(default=(), description="The first that matches is said.")
     delay_s: float = Field(default=0.0, ge=0, description="Seconds before the first token.")
     per_token_s: float = Field(default=0.0, ge=0, description="Seconds before each later token.")

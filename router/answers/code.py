@@ -24,6 +24,7 @@ from router.answers._texts import code_blocks
 from router.sandbox import Isolation, Limits, isolation, run
 
 _ASSERT = re.compile(r"^\s*assert\s.+$", re.MULTILINE)
+_LACKING = frozenset({"NameError", "ImportError", "ModuleNotFoundError"})
 _DEFINED = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
 
 _DRIVER = """
@@ -80,6 +81,19 @@ class Code:
         stood = sum(one == "" for one in seen)
         shown = f"stands {stood} of {len(wanted)} given tests"
         return Reading(_digest(orjson.dumps(seen).decode()), shown, stood == len(wanted))
+
+    async def failure(self, question: str, text: str) -> str:
+        """How the program of an answer does on the question's own tests, where it fails one. Empty where it stands
+        them, and where nothing can be known: no tests, no program, or tests that only want names it does not have."""
+        wanted = tests_of(question)
+        program = candidate(text, *opening(question))
+        if not wanted or not (code_blocks(text) or _parses(program)):
+            return ""
+        seen = await self._behaviour(program, wanted)
+        stood = sum(one == "" for one in seen)
+        if stood == len(wanted) or all(one in _LACKING for one in seen):
+            return ""
+        return f"its program stands {stood} of {len(wanted)} given tests"
 
     async def same(self, one: str, other: str) -> bool:
         return False

@@ -84,13 +84,16 @@ class BestOf:
         if self._options.judge is not None:
             return 0.4, 2 if calls_left > 2 else 0
         if self._options.reward is not None:
-            return 0.5, int(min(self._options.k, (calls_left + 1) / 2)) if calls_left > 1 else 0
+            return 0.6, int(min(self._options.k, (calls_left + 1) / 2)) if calls_left > 1 else 0
         return 0.0, 0
 
     async def _rated(
         self, query: Query, voices: Voices, good: Sequence[Answer], otherwise: Answer, reward: str
     ) -> Answer:
-        """The candidate of the highest rating. One that could not be rated does not win where another was."""
+        """The candidate of the highest rating; `otherwise` where fewer than two could be rated. One that could not be
+        does not win where others were. The most promising are rated first, should the budget not do for all."""
+        quality = {name: row.quality for name, row in voices.estimates.items()}
+        good = sorted(good, key=lambda answer: -quality.get(answer.expert, 0.0))
         texts = list(dict.fromkeys(answer.text for answer in good))
         heard = await voices.hear_all([
             Call(reward, _seats.extended(query, [("assistant", text)]), f"reward {number}")
@@ -98,8 +101,8 @@ class BestOf:
         ])  # fmt: skip
         said = {texts[int(one.call.role.split()[-1])]: one.answer.text for one in heard if one.answer is not None}
         ratings = {text: float(rating) for text, rating in said.items() if _RATING.fullmatch(rating)}
-        voices.note(reward=reward, ratings=[ratings.get(answer.text) for answer in good])
-        if not ratings:
+        voices.note(reward=reward, ratings=[[answer.expert, ratings.get(answer.text)] for answer in good])
+        if len(ratings) < 2:
             return otherwise
         most = max(ratings.values())
         return _seats.best([answer for answer in good if ratings.get(answer.text) == most], voices)

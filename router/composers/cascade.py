@@ -11,6 +11,7 @@ invalid answer is weak; the last one is repaired once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from experts.language import Answer, Query
 from experts.protocols import Emit
-from router.answers import open_extractor
+from router.answers import code
 from router.answers.auto import picked
 from router.composers import _seats
 from router.confidence import Evidence, mean_logprob, score
@@ -39,6 +40,9 @@ class Options(BaseModel):
     samples: int = Field(default=1, ge=1, le=2, description="Samples of every expert but the last; 2 must agree.")
     weights: Mapping[str, float] | None = Field(default=None, description="A scorer: weights of the evidence.")
     threshold: float = Field(default=0.5, ge=0, le=1, description="Least P(right) of the scorer.")
+    tests: bool = Field(
+        default=True, description="Whether a program is run, in a sandbox here, on the tests that its question states."
+    )
     cost: float | None = Field(
         default=None, gt=0,
         description="What a query may cost on average, of what the best single expert costs: the fitted judge's "
@@ -47,9 +51,10 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _cost_is_the_fitted_judges(self) -> Self:
-        if self.cost is not None and (self.weights is not None or self.logprob is not None or self.samples > 1):
+        own = self.weights is not None or self.logprob is not None or self.samples > 1
+        if self.cost is not None and (own or "threshold" in self.model_fields_set):
             raise ValueError("cost chooses the threshold of the judge that `consilium fit` makes; leave out weights, "
-                             "logprob and samples, or cost")  # fmt: skip
+                             "threshold, logprob and samples, or cost")  # fmt: skip
         return self
 
 
@@ -61,7 +66,7 @@ class Cascade:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._own = options.weights is not None or options.logprob is not None or options.samples > 1
-        self._code = open_extractor("code", {})
+        self._code = code.build(code.Options())
         self._wants_logprobs = options.logprob is not None or "logprob" in (options.weights or {})
 
     def seated(self, plan: Plan) -> Plan:
@@ -96,6 +101,9 @@ class Cascade:
             if _seats.answers(heard):
                 break
         voices.note(steps=trail)
+        judge = voices.composing.cascade
+        if self._options.cost is not None and (judge is None or not judge.curve):
+            voices.note(cost="unheeded: `consilium fit` made no judge of answers with costs for this route")
         found = _seats.answers(heard)
         if not found:
             raise _seats.nobody(heard)
@@ -104,7 +112,7 @@ class Cascade:
     async def _weak(self, query: Query, voices: Voices, found: list[Answer], asked: int) -> str:
         """Why the next expert should be asked too; empty where the answer will do."""
         options, answer = self._options, found[-1]
-        if why := _seats.weakness(query, answer) or await self._fails(query, answer):
+        if why := _seats.weakness(query, answer) or await self._fails(query, voices, answer):
             return why
         logprob = mean_logprob(answer)
         agreed = await _seats.agreement(query, found) if asked > 1 else None
@@ -125,13 +133,17 @@ class Cascade:
                 return f"P(right) {sure:.2f}, below {threshold:.2f}"
         return ""
 
-    async def _fails(self, query: Query, answer: Answer) -> str:
-        """How a program does on the tests that its question states, where it fails one; empty elsewhere."""
-        question = query.user_texts()[-1]
-        if query.needs.structured or picked(question) != "code":
+    async def _fails(self, query: Query, voices: Voices, answer: Answer) -> str:
+        """How a program does on the tests that its question states, where it fails one; empty elsewhere, and where
+        the request has no call or no time left for what would follow from it."""
+        question, budget = query.user_texts()[-1], voices.budget
+        if not self._options.tests or query.needs.structured or picked(question) != "code" or budget.calls_left < 1:
             return ""
-        reading = await self._code.read(question, answer.text)
-        return f"its program {reading.shown}" if reading is not None and reading.checked is False else ""
+        try:
+            async with asyncio.timeout(None if budget.ms_left == inf else max(budget.ms_left, 0.0) / 1e3):
+                return await self._code.failure(question, answer.text)
+        except TimeoutError:
+            return ""
 
     def _plain(self, query: Query, answer: Answer) -> Answer:
         """Without the log-probabilities that only the cascade asked for."""

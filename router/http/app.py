@@ -177,10 +177,11 @@ async def healthz(gateway: Gateway, caller: Caller, scope: Scope, receive: Recei
 
 
 async def readyz(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
-    """Ready while at least one expert can be called and no stop has been asked for."""
+    """Ready while at least one expert that answers can be called, and no stop has been asked for."""
     if gateway.draining:
         raise NotReady("the gateway is stopping")
-    experts = gateway.router.snapshot.experts
+    snapshot = gateway.router.snapshot
+    experts = {name: one for name, one in snapshot.experts.items() if not snapshot.registry.experts[name].rates}
     up = sorted(name for name, expert in experts.items() if expert.load().available)
     if not up:
         raise NotReady(f"none of the {len(experts)} experts can be called")

@@ -28,7 +28,7 @@ from router.retrieval.ranking import Found, Ranker, load_ranker
 RRF = 60
 SET_BACK = 5.0
 """Ranks that a list is set back by for every factor e of belief."""
-MASS = 0.95
+MASS = 0.995
 """Of the belief that is searched, where nobody says."""
 DEPTH = 30
 """Passages of each retriever that a ranker puts into order, at least."""

@@ -145,7 +145,7 @@ def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
         table, passages = found_in(one.lists, one.choice.beliefs, ways)
         tables.append(table)
         flags.append(np.array([one.judged.holds(passage) for passage in passages], np.bool_))
-    weights = _weights(searched)
+    weights = weights_of(searched)
     ranker = fit_ranker(ways, tables, flags, weights)
     fold = np.random.default_rng(seed).permutation(len(searched)) % FOLDS
     before = [_ndcg(one, None) for one in searched]
@@ -160,9 +160,9 @@ def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
     return Fitted(ranker, len(searched), hit, float(np.mean(before)), float(np.mean(after)))
 
 
-def _weights(searched: Sequence[Searched]) -> NDArray[np.float64]:
-    """Corpora count by the root of how many queries they answer, not by how many: one that was judged much should not
-    decide for the others. A query's corpus is that of the first relevant passage found."""
+def weights_of(searched: Sequence[Searched]) -> NDArray[np.float64]:
+    """(n,) how much each query counts in a fit. Corpora count by the root of how many queries they answer: one that was
+    judged much should not decide for the others. A query's corpus is that of the first relevant passage found."""
     corpora = [next((p.corpus for found in one.lists for p in found if one.judged.holds(p)), "") for one in searched]
     counts = Counter(corpora)
     return np.array([counts[corpus] ** -0.5 for corpus in corpora])

@@ -301,8 +301,18 @@ def test_no_route_chooses_among_reward_models() -> None:
     ]
     said = problems(EXPERT.format(name="a") + rating + route + "experts: [a]\ncomposer: {name: best-of, reward: a}\n")
     assert [line.split(": ", 1)[1] for line in said] == [
-        "composer.reward: expected another expert here: 'a' is no reward model (reward: true)"
+        "composer.reward: expected another expert here: 'a' is no reward model (vllm with `reward: true`)"
     ]
+    said = problems(
+        EXPERT.format(name="a") + "members: [r]\n" + rating + "---\nkind: retriever\nname: s\nprovider: remote\n"
+        "url: http://h/s\nrerank: {expert: r}\n"
+    )  # fmt: skip
+    assert [line.split(": ", 1)[1] for line in said] == [
+        "members[0]: expected an expert that answers: 'r' only rates",
+        "rerank.expert: expected an expert that answers: 'r' only rates",
+    ]
+    (alone,) = problems(rating.removeprefix("---"))
+    assert alone.endswith("expected at least one expert that answers; all there are only rate")
     (none,) = problems(rating.removeprefix("---") + route + "experts: '*'\n")
     assert none.endswith("expected at least one expert, but all there are rate answers and give none")
 

@@ -16,9 +16,12 @@ from evals.retrieval.systems import rows
 from evals.retrieval.table import page
 from evals.retrieval.words import Bm25, words
 from experts.errors import ConfigError
+from experts.language import Passage
 from experts.protocols import Vectors
 from experts.retrieval.embedded import embed
+from router.retrieval.choosing import Choice
 from router.retrieval.corpora import pilots_of
+from router.retrieval.judged import Judged, Searched, weights_of
 from router.retrieval.ranking import Found, fit_ranker, load_ranker
 
 
@@ -74,6 +77,13 @@ def test_a_passage_that_a_retriever_missed_counts_as_its_least():
     holed = found[0].scores.copy()
     holed[3, 1] = np.nan
     assert np.isfinite(ranker.scores(Found(holed, found[0].corpora, found[0].beliefs))).all()
+
+
+def test_a_corpus_counts_by_the_root_of_its_queries_in_a_fit():
+    def one(corpus: str) -> Searched:
+        return Searched(Judged("q", frozenset({f"{corpus}/1"})), Choice((), {}, ()), [[Passage("1", corpus=corpus)]])
+
+    assert weights_of([*(one("much") for _ in range(4)), one("little")]).tolist() == [0.5, 0.5, 0.5, 0.5, 1.0]
 
 
 def test_corpora_far_from_the_query_are_dropped_first():

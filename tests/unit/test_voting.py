@@ -181,3 +181,22 @@ def test_which_two_fail_together_is_told_apart() -> None:
     kept = Voting.from_json(Voting({}, 0.3, causes=found).as_json())
     assert np.allclose(kept.loadings([*names, "new"])[:4], loads)
     assert kept.loadings(["new"])[0, 1] == 0
+
+
+def test_an_expert_that_was_not_measured_fails_with_the_others() -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        right = 0.6 * rng.normal(size=(2000, 1)) + 0.8 * rng.normal(size=(2000, 4)) > 0
+        names = ("a", "b", "c", "d")
+        found = causes_of(np.ones(right.shape, np.bool_), right, np.full(right.shape, 0.5), names, 0.36)
+        loads = Voting({}, 0.36, causes=found).loadings([*names, "new"])
+        assert (loads[:4] @ loads[4]).mean() == pytest.approx(0.36, abs=0.08)
+        assert (loads[:4] @ loads[4]).min() > 0.2
+
+
+def test_many_queries_are_weighed_in_turns_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    quality = np.random.default_rng(1).uniform(0.2, 0.9, (50, 3))
+    causes = np.random.default_rng(2).uniform(-0.5, 0.5, (50, 3, 2))
+    whole = patterns(quality, causes)[1]
+    monkeypatch.setattr("router.worth.AT_ONCE", 81 * 8 * 7)
+    assert np.array_equal(patterns(quality, causes)[1], whole)
