@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 DELAY_S = 0.02
 EXPERT = "kind: expert\nname: e{n}\nprovider: scripted\ndescription: e{n}\ntext: The answer is {n}.\ndelay_s: {delay}\n"
-ROUTE = 'kind: route\nname: auto\nexperts: "*"\nestimator: prior\ncomposer: {name: council, k: 5}\n'
+ROUTE = 'kind: route\nname: {name}\nexperts: "*"\nestimator: prior\ncomposer: {{name: {name}, k: 5}}\n'
 STEPS: dict[str, Callable[[int], int]] = {
     "race": lambda calls: 1, "best-of": lambda calls: 1, "council": lambda calls: 2, "vote": lambda calls: calls - 1,
     "cascade": lambda calls: calls,
@@ -48,14 +48,18 @@ async def measured(rounds: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "registry.yaml"
-        path.write_text("---\n".join([*(EXPERT.format(n=n, delay=DELAY_S) for n in range(5)), ROUTE]))
+        path.write_text(
+            "---\n".join(
+                [EXPERT.format(n=n, delay=DELAY_S) for n in range(5)] + [ROUTE.format(name=name) for name in STEPS]
+            )
+        )
         async with open_router(load_registry(path), telemetry=Telemetry(Log(level="warning"))) as router:
 
-            async def one(model: str, compose: str, number: int) -> tuple[float, int]:
+            async def one(model: str, number: int) -> tuple[float, int]:
                 """Milliseconds, and calls."""
-                asked = f"How many are there of number {number}?" if compose == "vote" else f"Number {number}?"
+                asked = f"How many are there of number {number}?" if model == "vote" else f"Number {number}?"
                 body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": asked}]}
-                query = parse("chat", orjson.dumps({**body, "consilium": {"compose": compose}}), f"q{number}")
+                query = parse("chat", orjson.dumps(body), f"q{number}")
                 started, run = perf_counter(), Run(f"q{number}")
                 await router.answer(query, silent, run)
                 return (perf_counter() - started) * 1e3, len(run.attempts)
@@ -68,7 +72,10 @@ async def measured(rounds: int) -> dict[str, float]:
                     if b'"content":"' in delta.events:
                         said.append(perf_counter())
 
-                body: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": f"Number {number}?"}]}
+                body: dict[str, Any] = {
+                    "model": "council",
+                    "messages": [{"role": "user", "content": f"Number {number}?"}],
+                }
                 query = parse("chat", orjson.dumps({**body, "stream": True}), f"q{number}")
                 started, run = perf_counter(), Run(f"q{number}")
                 await router.answer(query, heard, run)
@@ -77,16 +84,16 @@ async def measured(rounds: int) -> dict[str, float]:
             async def singles(count: int, gap_s: float) -> list[float]:
                 async def later(number: int) -> float:
                     await asyncio.sleep(number * gap_s)
-                    return (await one("e0", "single", number))[0]
+                    return (await one("e0", number))[0]
 
                 return await asyncio.gather(*(later(number) for number in range(count)))
 
             settle()
             found: dict[str, float] = {}
-            own = statistics.median([(await one("e0", "single", number))[0] for number in range(rounds)])
+            own = statistics.median([(await one("e0", number))[0] for number in range(rounds)])
             for name, steps in STEPS.items():
                 busy_s = process_time()
-                took = [await one("auto", name, number) for number in range(rounds)]
+                took = [await one(name, number) for number in range(rounds)]
                 found[f"{name}_added_p50_ms"] = statistics.median(ms - steps(calls) * own for ms, calls in took)
                 found[f"{name}_calls"] = statistics.mean(calls for _, calls in took)
                 found[f"{name}_cpu_ms"] = (process_time() - busy_s) / rounds * 1e3
@@ -99,7 +106,7 @@ async def measured(rounds: int) -> dict[str, float]:
             async def councils() -> None:
                 nonlocal made
                 while not stop:
-                    await one("auto", "council", made)
+                    await one("council", made)
                     made += 1
 
             busy = [asyncio.create_task(councils()) for _ in range(100)]

@@ -76,19 +76,25 @@ def test_no_score_of_a_test_query_is_read_by_a_decision(tmp_path: Path) -> None:
         assert np.array_equal(before.doings[policy].asked, after.doings[policy].asked), policy
 
 
-def test_what_votes_need_is_fitted_into_the_artifact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("price", [0, 2])
+def test_what_votes_need_is_fitted_into_the_artifact(tmp_path: Path, price: int) -> None:
+    """Where experts cost nothing, a cascade's judge knows no shares of a cost."""
     data = write_world(tmp_path / "world", sums())
     registry = tmp_path / "registry.yaml"
-    parts = [f"kind: expert\nname: {name}\nprovider: scripted\n" for name in KNOWS]
+    parts = [
+        f"kind: expert\nname: {name}\nprovider: scripted\nprice: {{input: {price * place}, output: {price * place}}}\n"
+        for place, name in enumerate(KNOWS, 1)
+    ]
     parts.append("kind: route\nname: auto\nexperts: '*'\nestimator: prior\npolicy: worth\n")
     registry.write_text("---\n".join(parts))
     made = fit(load_registry(registry), Evidence.of([data]), tmp_path / "fitted")
     found = read_artifact(tmp_path / "fitted", made.version).composing("auto", list(KNOWS))
     assert found.voting.of("number").rows == 160
     assert found.cascade is not None
-    assert found.cascade.threshold in {threshold for threshold, _, _ in found.cascade.curve}
+    assert ({threshold for threshold, _, _ in found.cascade.curve} >= {found.cascade.threshold}) == (price > 0)
     costs = [cost for _, cost, _ in found.cascade.curve]
     assert costs == sorted(costs)
+    assert (bool(costs) and costs[-1] > costs[0] > 0) == (price > 0)
     weights = found.voting.of("number").weights(list(KNOWS), np.full((1, 3), 0.6))[0]
     assert weights[0] == max(weights)
 
