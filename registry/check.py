@@ -110,7 +110,7 @@ def _route(
     for i, name in enumerate(manifest.experts.names or ()):
         if name not in experts:
             yield _problem(document, manifest, ("experts", i), f"there is no expert '{name}'{nearest(name, experts)}")
-        elif name in valid and valid[name].rates:
+        elif _rates(experts[name]):
             asked = f"a composer asks it: {{name: best-of, reward: {name}}}"
             yield _problem(document, manifest, ("experts", i), f"'{name}' rates answers and gives none; {asked}")
     chosen = set(manifest.experts.names or ()) | set(manifest.experts.of(valid))
@@ -135,9 +135,7 @@ def _route(
                 document, manifest, ("composer", key), f"there is no expert '{name}'{nearest(name, experts)}"
             )
         elif isinstance(name, str) and name in valid and valid[name].rates != (key == REWARD):
-            what = (
-                "rates answers and gives none" if valid[name].rates else "is no reward model (vllm with `reward: true`)"
-            )
+            what = "is no reward model (vllm with `reward: true`)" if key == REWARD else "rates answers and gives none"
             yield _problem(document, manifest, ("composer", key), f"expected another expert here: '{name}' {what}")
     yield from _encoder(document, manifest, manifest.encoder, encoders)
 

@@ -29,9 +29,9 @@ FOLDS = 4
 SEATS = 3
 """Experts in a cascade, as its composer has by default."""
 MARGIN = 0.005
+"""A cascade is to be this much better than the best single expert on the fit split: it will lose some of it."""
 FREE = 1e-12
 """A cost of the best single expert from which on shares of it can be told."""
-"""A cascade is to be this much better than the best single expert on the fit split: it will lose some of it."""
 
 
 def cross_fitted(outcomes: Outcomes, make: Callable[[Outcomes], Estimator]) -> Estimates:

@@ -23,6 +23,7 @@ MAY_LOSE = 0.003
 """Of the vote's quality, by asking in sequence."""
 DOUBT = 0.05
 APART = 20.0
+"""Rows in which both of a pair are wrong that the correlation of all pairs counts as, beside the pair's own."""
 DIAGONAL = 0.1
 """What an expert's own share of the causes counts beside a pair's: it is a guess, the pairs were measured."""
 MOST_SHARED = 0.95

@@ -78,9 +78,7 @@ class Code:
             spelled = _spelled(program)
             return None if spelled is None else Reading(_digest(spelled), "a program")
         seen = await self._behaviour(program, wanted)
-        stood = sum(one == "" for one in seen)
-        shown = f"stands {stood} of {len(wanted)} given tests"
-        return Reading(_digest(orjson.dumps(seen).decode()), shown, stood == len(wanted))
+        return Reading(_digest(orjson.dumps(seen).decode()), _shown(seen), not any(seen))
 
     async def failure(self, question: str, text: str) -> str:
         """How the program of an answer does on the question's own tests, where it fails one. Empty where it stands
@@ -90,10 +88,8 @@ class Code:
         if not wanted or not (code_blocks(text) or _parses(program)):
             return ""
         seen = await self._behaviour(program, wanted)
-        stood = sum(one == "" for one in seen)
-        if stood == len(wanted) or all(one in _LACKING for one in seen):
-            return ""
-        return f"its program stands {stood} of {len(wanted)} given tests"
+        unknown = all(one in _LACKING for one in seen)
+        return f"its program {_shown(seen)}" if any(seen) and not unknown else ""
 
     async def same(self, one: str, other: str) -> bool:
         return False
@@ -113,6 +109,10 @@ class Code:
         if ran.status != 0 or not found:
             return ["time" if ran.status is None else "ended"] * len(wanted)
         return list(orjson.loads(report))
+
+
+def _shown(seen: list[str]) -> str:
+    return f"stands {seen.count('')} of {len(seen)} given tests"
 
 
 def tests_of(question: str) -> list[tuple[str, str | None]]:

@@ -23,7 +23,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from experts.language import Answer, Query
 from experts.protocols import Emit
 from router.answers import code
-from router.answers.auto import picked
 from router.composers import _seats
 from router.confidence import Evidence, mean_logprob, score
 from router.plan import Plan, Seat
@@ -49,10 +48,14 @@ class Options(BaseModel):
         "threshold is then the best one for that.",
     )  # fmt: skip
 
+    @property
+    def own(self) -> bool:
+        """Whether they say what is weak themselves, so that a fitted judge is not asked."""
+        return self.weights is not None or self.logprob is not None or self.samples > 1
+
     @model_validator(mode="after")
     def _cost_is_the_fitted_judges(self) -> Self:
-        own = self.weights is not None or self.logprob is not None or self.samples > 1
-        if self.cost is not None and (own or "threshold" in self.model_fields_set):
+        if self.cost is not None and (self.own or "threshold" in self.model_fields_set):
             raise ValueError("cost chooses the threshold of the judge that `consilium fit` makes; leave out weights, "
                              "threshold, logprob and samples, or cost")  # fmt: skip
         return self
@@ -65,7 +68,6 @@ def build(options: Options) -> Cascade:
 class Cascade:
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._own = options.weights is not None or options.logprob is not None or options.samples > 1
         self._code = code.build(code.Options())
         self._wants_logprobs = options.logprob is not None or "logprob" in (options.weights or {})
 
@@ -120,7 +122,7 @@ class Cascade:
             return f"mean log-probability {logprob:.2f}, below {options.logprob:.2f}"
         if agreed is not None and agreed < 1:
             return "its samples disagree"
-        fitted = None if self._own else voices.composing.cascade
+        fitted = None if options.own else voices.composing.cascade
         weights, threshold = options.weights, options.threshold
         if fitted is not None:
             weights = fitted.weights
@@ -136,12 +138,12 @@ class Cascade:
     async def _fails(self, query: Query, voices: Voices, answer: Answer) -> str:
         """How a program does on the tests that its question states, where it fails one; empty elsewhere, and where
         the request has no call or no time left for what would follow from it."""
-        question, budget = query.user_texts()[-1], voices.budget
-        if not self._options.tests or query.needs.structured or picked(question) != "code" or budget.calls_left < 1:
+        budget = voices.budget
+        if not self._options.tests or query.needs.structured or budget.calls_left < 1:
             return ""
         try:
             async with asyncio.timeout(None if budget.ms_left == inf else max(budget.ms_left, 0.0) / 1e3):
-                return await self._code.failure(question, answer.text)
+                return await self._code.failure(query.user_texts()[-1], answer.text)
         except TimeoutError:
             return ""
 
