@@ -3,9 +3,10 @@
     python bench/compose.py [--rounds 200] [--json bench/compose.json]
 
 Scripted experts in this process, so that everything that is not their scripted time is the composer's; the event loop
-and the garbage collector as the gateway has them. Everything is compared within one run. The 100 councils start over as
-soon as they end, on experts that take 20 ms: one core is then fully busy, which with slower experts it is not. The
-first text of a streamed council should come an aggregator's step (20 ms) after the last seat: two steps from the start.
+and the garbage collector as the gateway has them. Every composition is compared with single requests that alternate
+with it; what the decision takes is told beside it. The five who vote all disagree. The 100 councils start over as soon
+as they end, on experts that take 20 ms: one core is then fully busy, which with slower experts it is not. The first
+text of a streamed council should come an aggregator's step (20 ms) after the last seat: two steps from the start.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ sys.path.insert(0, str(ROOT))
 DELAY_S = 0.02
 EXPERT = "kind: expert\nname: e{n}\nprovider: scripted\ndescription: e{n}\ntext: The answer is {n}.\ndelay_s: {delay}\n"
 ROUTE = 'kind: route\nname: {name}\nexperts: "*"\nestimator: prior\ncomposer: {{name: {name}, k: 5}}\n'
-STEPS: dict[str, Callable[[int], int]] = {
-    "race": lambda calls: 1, "best-of": lambda calls: 1, "council": lambda calls: 2, "vote": lambda calls: calls - 1,
-    "cascade": lambda calls: calls,
+STEPS: dict[str, Callable[[int, int], int]] = {
+    "race": lambda calls, rounds: 1, "best-of": lambda calls, rounds: 1, "council": lambda calls, rounds: 2,
+    "vote": lambda calls, rounds: rounds, "cascade": lambda calls, rounds: calls,
 }  # fmt: skip
-"""How many experts' times a composition takes one after another, by its calls: a vote begins with two at once."""
+"""How many experts' times a composition takes one after another, by its calls, and a vote by its rounds."""
 BARS = {**{f"{name}_added_p50_ms": 2.0 for name in (*STEPS, "council_first_text")}, "singles_p99_ratio": 3.0}
 
 
@@ -54,15 +55,18 @@ async def measured(rounds: int) -> dict[str, float]:
             )
         )
         async with open_router(load_registry(path), telemetry=Telemetry(Log(level="warning"))) as router:
+            decided_ms: list[float] = []
 
-            async def one(model: str, number: int) -> tuple[float, int]:
-                """Milliseconds, and calls."""
+            async def one(model: str, number: int) -> tuple[float, int, int]:
+                """Milliseconds but for the decision, calls, and rounds of a vote."""
                 asked = f"How many are there of number {number}?" if model == "vote" else f"Number {number}?"
                 body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": asked}]}
                 query = parse("chat", orjson.dumps(body), f"q{number}")
                 started, run = perf_counter(), Run(f"q{number}")
                 await router.answer(query, silent, run)
-                return (perf_counter() - started) * 1e3, len(run.attempts)
+                if run.plan is not None and run.plan.route:
+                    decided_ms.append(run.decide_s * 1e3)
+                return (perf_counter() - started - run.decide_s) * 1e3, len(run.attempts), run.notes.get("rounds", 1)
 
             async def first_text(number: int) -> float:
                 """Milliseconds to the first piece of a streamed council's answer."""
@@ -90,13 +94,21 @@ async def measured(rounds: int) -> dict[str, float]:
 
             settle()
             found: dict[str, float] = {}
-            own = statistics.median([(await one("e0", number))[0] for number in range(rounds)])
             for name, steps in STEPS.items():
-                busy_s = process_time()
-                took = [await one(name, number) for number in range(rounds)]
-                found[f"{name}_added_p50_ms"] = statistics.median(ms - steps(calls) * own for ms, calls in took)
-                found[f"{name}_calls"] = statistics.mean(calls for _, calls in took)
-                found[f"{name}_cpu_ms"] = (process_time() - busy_s) / rounds * 1e3
+                took, alone_ms, busy_s = list[tuple[float, int, int]](), list[float](), 0.0
+                for number in range(rounds):
+                    alone_ms.append((await one("e0", number))[0])
+                    began = process_time()
+                    took.append(await one(name, number))
+                    busy_s += process_time() - began
+                own = statistics.median(alone_ms)
+                found[f"{name}_added_p50_ms"] = statistics.median(
+                    ms - steps(calls, rounds) * own for ms, calls, rounds in took
+                )
+                found[f"{name}_calls"] = statistics.mean(calls for _, calls, _ in took)
+                found[f"{name}_cpu_ms"] = busy_s / rounds * 1e3
+            found["decision_p50_ms"] = statistics.median(decided_ms)
+            own = statistics.median([(await one("e0", number))[0] for number in range(rounds)])
             first = [await first_text(number) for number in range(rounds)]
             found["council_first_text_p50_ms"] = statistics.median(first)
             found["council_first_text_added_p50_ms"] = found["council_first_text_p50_ms"] - 2 * own

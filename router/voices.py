@@ -135,17 +135,24 @@ class Seats:
             except (ExpertError, BudgetSpent) as fault:
                 return Heard(call, error=fault)
 
-        tasks = [asyncio.create_task(one(call)) for call in calls[:affordable]]
         answered: list[Heard] = []
+
+        async def told(found: Heard) -> bool:
+            """Whether that was enough."""
+            answered.append(found)
+            await self.progress(
+                "heard", expert=found.call.expert, role=found.call.role, of=affordable, done=len(answered),
+                error=found.error.message if found.error else None,
+            )  # fmt: skip
+            return enough is not None and enough(answered)
+
+        if affordable == 1:  # needs no task of its own, and none to wait for it
+            await told(await one(calls[0]))
+            return [*answered, *heard]
+        tasks = [asyncio.create_task(one(call)) for call in calls[:affordable]]
         try:
             for next_one in asyncio.as_completed(tasks):
-                found = await next_one
-                answered.append(found)
-                await self.progress(
-                    "heard", expert=found.call.expert, role=found.call.role, of=len(tasks), done=len(answered),
-                    error=found.error.message if found.error else None,
-                )  # fmt: skip
-                if enough is not None and enough(answered):
+                if await told(await next_one):
                     break
         finally:
             await cancelled(tasks)

@@ -61,7 +61,7 @@ def numbers(text: str) -> list[Fraction]:
     for match in _NUMBER.finditer(text):
         top, _, bottom = match[0].replace(",", "").partition("/")
         try:
-            value = Fraction(Decimal(top.strip()))
+            value = Fraction(int(top)) if top.isdecimal() else Fraction(Decimal(top.strip()))
             found.append(value / int(bottom) if bottom else value)
         except (InvalidOperation, ZeroDivisionError, OverflowError):
             continue

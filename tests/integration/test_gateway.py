@@ -269,6 +269,17 @@ async def test_a_stream_that_breaks_ends_in_an_error_event(start: Start, upstrea
     assert served.lines()[0]["status"] == 502
 
 
+async def test_a_reward_model_alone_makes_no_gateway_ready(start: Start) -> None:
+    text = vllm("one", "http://127.0.0.1:9/v1") + "---\n" + vllm("judge", "http://127.0.0.1:9/v1", reward=True)
+    served = await start(text)
+    ready = await served.get(f"{served.url}/readyz")
+    assert (ready.status, await ready.json()) == (200, {"status": "ready", "experts_up": 1, "experts": 1})
+    statuses = [(await served.chat(model="one")).status for _ in range(10)]
+    assert set(statuses) == {503}
+    unready = await served.get(f"{served.url}/readyz")
+    assert (unready.status, "none of the 1 experts" in await unready.text()) == (503, True)
+
+
 async def test_the_experts_own_refusal_reaches_the_caller(start: Start, upstreams: Upstreams) -> None:
     upstream = await upstreams()
     upstream.status, upstream.reply = 400, b'{"error":{"message":"too long","type":"BadRequestError","code":400}}'

@@ -35,6 +35,13 @@ name: guesser
 provider: scripted
 text: "Answer: 7"
 ---
+kind: expert
+name: judge
+provider: vllm
+model: judge
+reward: true
+endpoints: [http://127.0.0.1:9/v1]
+---
 kind: route
 name: auto
 experts: "*"

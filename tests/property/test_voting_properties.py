@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.voting import Ints, Kind, in_sequence, tally
+from router.voting import Ballots, Ints, Kind, in_sequence, order, tally
 
 SAID = st.lists(st.integers(-1, 3), min_size=1, max_size=6)
 CHANCE = st.floats(0.05, 0.95)
@@ -78,3 +78,48 @@ def test_agreeing_never_makes_an_answer_less_likely(voted: tuple[Ints, np.ndarra
     found = tally(groups, weights, quality, kind.shared(names))
     for place in np.flatnonzero(groups[0] >= 0):
         assert found.scores[0, place] >= weights[0, place] - 1e-9
+
+
+@given(votes(), st.lists(st.floats(0, 2), min_size=15, max_size=15), st.lists(st.booleans(), min_size=6, max_size=6),
+       st.integers(1, 6), st.floats(-1, 1))  # fmt: skip
+def test_one_vote_is_counted_as_many_are(
+    voted: tuple[Ints, np.ndarray], together: list[float], whole: list[bool], experts: int, none: float
+) -> None:
+    groups, rated = voted
+    e = groups.shape[1]
+    names = [f"e{place % experts}" for place in range(e)]
+    quality = dict(zip(names, rated[0].tolist(), strict=True))
+    given = np.array([[quality[name] for name in names]])
+    known, pairs = sorted(quality), iter(together)
+    kind = Kind(none=none, offsets={"e0": 0.4}, spoken={"e1": 0.5},
+                together={(one, other): next(pairs) for other in known for one in known if one < other})  # fmt: skip
+    favour = [float(one) for one in whole[:e]]
+    weights = kind.weights(names, given)
+    many = tally(groups, weights, kind.prefer(names, given) + favour, kind.shared(names), kind.none)
+    ballots = Ballots(kind, quality)
+    one = ballots.count(names, groups[0].tolist(), favour)
+    assert one.winner == many.winner[0]
+    assert np.isclose(one.sure, many.sure[0])
+    assert one.lead == many.lead[0] or np.isclose(one.lead, many.lead[0])
+    assert np.isclose(ballots.weight(names), weights.sum())
+    ranked = order(given, weights)[0].tolist()
+    assert ballots.order(names) == [names[place] for place in ranked]
+
+
+@given(votes(), st.floats(0.5, NEVER))
+def test_asking_as_many_at_once_as_are_needed_asks_nobody_in_vain(
+    voted: tuple[Ints, np.ndarray], threshold: float
+) -> None:
+    groups, rated = voted
+    said: list[int] = groups[0].tolist()
+    names = [f"e{place}" for place in range(len(said))]
+    ballots = Ballots(Kind(), dict(zip(names, rated[0].tolist(), strict=True)))
+
+    def needed(heard: int) -> int:
+        return ballots.needed(names[:heard], said[:heard], names[heard:], threshold)
+
+    one_by_one = next(heard for heard in range(len(said) + 1) if not needed(heard))
+    at_once = 0
+    while more := needed(at_once):
+        at_once += more
+    assert at_once == one_by_one

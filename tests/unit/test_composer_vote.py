@@ -65,6 +65,27 @@ async def test_disagreement_is_settled_by_more_voices() -> None:
     assert calls(where) > 2
 
 
+async def test_as_many_are_asked_at_once_as_must_answer_before_it_can_be_settled() -> None:
+    """Two who disagree: one more of five cannot settle it, two can."""
+    ten = {"text": "10"}
+    _, where = await voted({"a": NINE, "b": EIGHT, "c": EIGHT, "d": EIGHT, "e": NINE}, threshold=1.0)
+    assert (calls(where), where.run.notes["rounds"]) == (4, 2)
+    _, where = await voted({"a": NINE, "b": EIGHT, "c": ten, "d": EIGHT, "e": EIGHT}, threshold=1.0)
+    assert (calls(where), where.run.notes["rounds"]) == (5, 3)
+    _, where = await voted({"a": NINE, "b": EIGHT, "c": ten, "d": EIGHT, "e": EIGHT}, threshold=1.0, wave=1)
+    assert (calls(where), where.run.notes["rounds"]) == (5, 4)
+
+
+async def test_a_program_that_fails_its_tests_is_followed_by_one_call_at_a_time() -> None:
+    """The next one may stand them, and then the first does not count."""
+    question = "Write double(n).\nassert double(2) == 4"
+    wrong, right = {"text": "def double(n): return n"}, {"text": "def double(n): return n * 2"}
+    answer, where = await voted({"a": wrong, "b": right, "c": right, "d": right, "e": right}, question=question,
+                                threshold=1.0, first=1)  # fmt: skip
+    assert "n * 2" in answer.text
+    assert where.run.notes["rounds"] == calls(where)
+
+
 async def test_fitted_weights_are_used() -> None:
     trusted = Kind(offsets={"a": 2.0, "b": -2.0, "c": -2.0})
     answer, _ = await voted({"a": NINE, "b": EIGHT, "c": EIGHT}, composing=Composing(Voting({"number": trusted})),
