@@ -10,7 +10,8 @@ searched, and what is found decides whether it goes into the prompt: the weights
 exp(-|z - z'|^2 / (2 spread^2)), z what each way of searching says of the best passage, standardised.
 
 The arithmetic is ExpertRAG's (arXiv 2504.08744): cost = cost of the gate + P(retrieve) x cost of retrieval + k x cost
-of an expert, beside the same with P = 1 (always) and P = 0 (never). Here the gate costs no tokens.
+of an expert, beside the same with P = 1 (always) and P = 0 (never), neither of which has a gate. The gate costs no
+tokens but time; retrieval costs time, and tokens in the prompts of all k experts.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ Floats = NDArray[np.float32]
 
 class Verdict(NamedTuple):
     """`without` and `using`: expected scores without and with passages, None where not known. `price`: the gain that
-    the passages' expected tokens must bring. `share`: how often this gate retrieves, on what it was fitted on.
+    the passages' expected tokens, and the time of a search, must bring. `share`: how often this gate retrieves, on
+    what it was fitted on.
     """
 
     retrieve: bool
@@ -107,9 +109,10 @@ class Gate:
         without, using = _expected(vector[None, :], self.vectors, self.scores, self.width)[0].tolist()
         return without, using
 
-    def decide(self, vector: Vector | None, quality: float | None) -> Verdict:
-        """`vector`: the query's; `quality`: what the estimator expects of the chosen expert without passages."""
-        price = self.price * self.tokens / 1000
+    def decide(self, vector: Vector | None, quality: float | None, waiting: float = 0.0) -> Verdict:
+        """`vector`: the query's; `quality`: what the estimator expects of the chosen expert without passages;
+        `waiting`: the gain that the time of a search must bring."""
+        price = self.price * self.tokens / 1000 + waiting
         if self.mode != "auto":
             return Verdict(self.mode == "always", f"the route's gate is {self.mode}", price=price)
         known = self.foreseen(vector)
@@ -222,12 +225,24 @@ def _left_out_error(vectors: Vectors, scores: Floats, width: float, apart: Float
     return float(((_expected(vectors, vectors, scores, width, apart, left_out=True) - scores) ** 2).mean())
 
 
-def arithmetic(verdict: Verdict, prompt: float, passages: float, usd_per_million: float) -> dict[str, Any]:
-    """Expected prompt tokens, and USD at the expert's input price, of never, always and this gate."""
+def arithmetic(
+    verdict: Verdict, usd: float, prompt: float, passages: float, prices: Sequence[float], gate_ms: float,
+    search_ms: float, *, sighted: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """What never, always and this gate are expected to cost: prompt tokens and USD of all k experts that the plan
+    seats, and milliseconds before the first of them is asked.
+
+    `usd`: of their calls without passages; `prompt`, `passages`: tokens; `prices`: USD per million prompt tokens, one
+    an expert; `sighted`: every query is searched, and what is found decides.
+    """
     share = verdict.share if verdict.share is not None else float(verdict.retrieve)
-    tokens = {"never": prompt, "always": prompt + passages, "gate": prompt + share * passages}
+    shares = {"never": 0.0, "always": 1.0, "gate": share}
+    waits = {"never": 0.0, "always": search_ms, "gate": gate_ms + (1.0 if sighted else share) * search_ms}
+    more = sum(prices) * passages / 1e6
     return {
         "retrieval_share": share,
-        "prompt_tokens": {name: round(value, 1) for name, value in tokens.items()},
-        "cost_usd": {name: round(value * usd_per_million / 1e6, 9) for name, value in tokens.items()},
+        "experts": len(prices),
+        "prompt_tokens": {name: round(len(prices) * (prompt + p * passages), 1) for name, p in shares.items()},
+        "cost_usd": {name: round(usd + p * more, 9) for name, p in shares.items()},
+        "ms": {name: round(value, 2) for name, value in waits.items()},
     }

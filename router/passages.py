@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, NamedTuple, cast
 
@@ -22,10 +22,26 @@ from router.gate import Gate
 from router.outcomes import CHARS_PER_TOKEN
 from router.retrieval.choosing import USUAL, Choice, Choosing, Searchable, choose, merged
 
+LATEST = 0.05
+"""How much the latest search counts in what the next one is expected to take."""
+
+
+class Pace:
+    """How long the searches of a route take: a moving mean in seconds, 0 before the first one."""
+
+    __slots__ = ("expected_s",)
+
+    def __init__(self) -> None:
+        self.expected_s = 0.0
+
+    def took(self, seconds: float) -> None:
+        self.expected_s += (seconds - self.expected_s) * (LATEST if self.expected_s else 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A route's retrieval, ready. `embedding` embeds the query for the gate, where it was fitted."""
+    """A route's retrieval, ready. `embedding` embeds the query for the gate, where it was fitted. `price_s`: the gain
+    that a second of searching must bring."""
 
     sources: tuple[Searchable, ...]
     passages: int
@@ -35,6 +51,8 @@ class Lookup:
     template: str = TEMPLATE
     embedding: Embedding | None = None
     choosing: Choosing = USUAL
+    price_s: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,10 +75,8 @@ async def search(
     started = perf_counter()
     choice = await _chosen(sources, text, timeout_s, choosing)
     left = None if timeout_s is None else max(timeout_s - (perf_counter() - started), 0.0)
-    several = len(choice.sources) > 1
-    depth = choosing.depth(k) if several else k
-    lists, failed = await asked_of(choice.sources, text, depth, left)
-    passages = merged(lists, choice, choosing.ranker)[:k] if several else lists[0] if lists else []
+    lists, failed = await asked_of(choice.sources, text, choosing.depth(k), left)
+    passages = merged(lists, choice, choosing.ranker)[:k]
     return Found(passages, choice, failed, perf_counter() - started)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from difflib import get_close_matches
+from time import perf_counter
 
 from experts.errors import BudgetSpent, Forbidden, UnknownModel
 from experts.language import Answer, Query
@@ -31,7 +32,7 @@ from router.gate import arithmetic
 from router.inforce import Aside, Decide
 from router.keys import Key
 from router.ledger import Ledger
-from router.passages import asked_text, informed, search, within
+from router.passages import Lookup, asked_text, informed, search, within
 from router.plan import Plan, Retrieval
 from router.records.log import DecisionLog
 from router.run import Run
@@ -105,7 +106,10 @@ class Router:
         run.budget = Budget(route.allowance.tightened(wish.allowance), run.started)
         preset = preset or (WORTH if wish.worth else "")
         plan = await self._decided(route, preset, query, run, caller)
-        return composed(plan, query, wish.composer, route.composers, run), snapshot
+        plan = composed(plan, query, wish.composer, route.composers, run)
+        if route.lookup is not None:
+            plan = replace(plan, retrieval=await self._weighed(route, route.lookup, query, plan))
+        return plan, snapshot
 
     async def _decided(self, route: Route, preset: str, query: Query, run: Run, caller: Key) -> Plan:
         assert run.budget is not None
@@ -116,22 +120,27 @@ class Router:
         run.decided, run.cached, run.decide_s = decided, decided.cached, decided.took_s
         plan = explored(decided.plan, route.names, route.explore, query.id) if route.explore else decided.plan
         self.telemetry.decided(route.name, plan.expert, run.cached, run.decide_s)
-        return plan if route.lookup is None else replace(plan, retrieval=await self._weighed(route, query, plan))
+        return plan
 
-    async def _weighed(self, route: Route, query: Query, plan: Plan) -> Retrieval:
+    async def _weighed(self, route: Route, lookup: Lookup, query: Query, plan: Plan) -> Retrieval:
         """The retrieval part of a plan: whether passages are worth their price."""
-        lookup = route.lookup
-        assert lookup is not None
-        vector = None
+        started, vector = perf_counter(), None
         if lookup.embedding is not None:
             vector = await lookup.embedding.embed(*routing_texts(query))
-        verdict = lookup.gate.decide(vector, plan.confidence)
+        search_s = lookup.pace.expected_s
+        verdict = lookup.gate.decide(vector, plan.confidence, lookup.price_s * search_s)
         if plan.retrieve is not None:
             verdict = verdict._replace(retrieve=plan.retrieve, reason=plan.reason)
         elif lookup.gate.sight is not None:
             verdict = verdict._replace(retrieve=True, reason=f"what is found decides; before, {verdict.reason}")
-        price = next((card.price.input for card in route.cards if card.name == plan.expert), 0.0)
-        costs = arithmetic(verdict, prompt_tokens(query), lookup.gate.tokens, price)
+        seats = [seat.expert for seat in plan.seats]
+        prices = {card.name: card.price.input for card in route.cards}
+        prompt, expected = prompt_tokens(query), {row.expert: row.cost_usd for row in plan.estimates}
+        usd = sum(expected.get(name) or prompt * prices[name] / 1e6 for name in seats)
+        costs = arithmetic(
+            verdict, usd, prompt, lookup.gate.tokens, [prices[name] for name in seats],
+            (perf_counter() - started) * 1e3, search_s * 1e3, sighted=lookup.gate.sight is not None,
+        )  # fmt: skip
         return Retrieval(
             verdict.retrieve, lookup.names, lookup.passages, verdict.reason, verdict.without, verdict.using,
             verdict.price, costs,
@@ -154,6 +163,7 @@ class Router:
 
         with asking(ask):
             found = await search(lookup.sources, text, lookup.passages, limit_s, lookup.choosing)
+        lookup.pace.took(found.took_s)
         voices.answered = 0  # who puts passages into order has promised no answer
         passages = within(found.passages, lookup.max_tokens)
         run.retrieval = {"took_ms": round(found.took_s * 1e3, 2), "found": len(passages), "failed": found.failed,

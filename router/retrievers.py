@@ -144,7 +144,7 @@ async def build_lookup(
     )  # fmt: skip
     return Lookup(
         searched, part.passages, part.max_tokens, part.timeout_ms / 1e3, gate, part.template or TEMPLATE,
-        embedding if gate.fitted else None, choosing,
+        embedding if gate.fitted else None, choosing, part.price_s,
     )  # fmt: skip
 
 

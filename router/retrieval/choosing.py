@@ -144,7 +144,8 @@ async def _believed(sources: Sequence[Searchable], text: str) -> tuple[Pilots | 
 def merged(lists: Sequence[Sequence[Passage]], choice: Choice, ranker: Ranker | None) -> list[Passage]:
     """One list from several, a passage that several hold once. `score` is the ranker's, or the sum of 1 / (60 + rank)
     (Cormack, Clarke and Buettcher 2009), where a list's ranks begin 5 later for every factor e that its corpus is less
-    likely than the likeliest; one that cannot tell counts as the mean."""
+    likely than the likeliest; one that cannot tell counts as the mean. One list alone stays as it is without a ranker:
+    with one, what a hybrid retriever found by vectors and by words is put into order by the ranker's weights."""
     if ranker is not None and all(
         not passage.ways.keys().isdisjoint(ranker.retrievers) for found in lists for passage in found
     ):
@@ -154,6 +155,8 @@ def merged(lists: Sequence[Sequence[Passage]], choice: Choice, ranker: Ranker | 
         scores = ranker.scores(table)
         order: list[int] = np.argsort(-scores, kind="stable").tolist()
         return [replace(passages[int(place)], score=round(float(scores[place]), 6)) for place in order]
+    if len(lists) == 1:
+        return list(lists[0])
     first: dict[tuple[str, str], Passage] = {}
     total: dict[tuple[str, str], float] = {}
     beliefs = choice.beliefs

@@ -170,8 +170,7 @@ def weights_of(searched: Sequence[Searched]) -> NDArray[np.float64]:
 
 def _ndcg(one: Searched, ranker: Ranker | None) -> float:
     """nDCG@10 of what was found, ordered as a search would."""
-    order = merged(one.lists, one.choice, ranker) if len(one.choice.sources) > 1 else [p for f in one.lists for p in f]
-    return _gained(one.judged, order)
+    return _gained(one.judged, merged(one.lists, one.choice, ranker))
 
 
 def _gained(judged: Judged, order: Sequence[Passage]) -> float:

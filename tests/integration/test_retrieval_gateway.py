@@ -217,6 +217,29 @@ async def test_route_explains_the_retrieval_without_asking(start: Start, tmp_pat
     assert (part["retrieve"], part["retrievers"], part["passages"]) == (True, ["facts"], 2)
     tokens = part["expected"]["prompt_tokens"]
     assert tokens["never"] < tokens["gate"] == tokens["always"]
+    assert (part["expected"]["experts"], part["expected"]["ms"]["always"]) == (1, 0.0)
+    three = {"query": "Norway capital?", "consilium": {"compose": "council"}}
+    part = (await (await served.post(f"{served.url}/v1/route", json=three)).json())["retrieval"]
+    assert part["expected"]["experts"] > 1
+    assert part["expected"]["prompt_tokens"]["always"] > tokens["always"]
+    await (await served.chat("Norway capital?")).read()
+    part = (await (await served.post(f"{served.url}/v1/route", json={"query": "Norway capital?"})).json())["retrieval"]
+    assert part["expected"]["ms"]["always"] > 0
+
+
+async def test_a_search_that_takes_long_must_gain_more(start: Start, tmp_path: Path) -> None:
+    rows = [{"query": f"What is the capital of {c}?", "without": 0.2, "with": 0.9} for c in ("Fiji", "Peru", "Chad")]
+    (tmp_path / "gate.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    text = written(tmp_path, gate="auto").replace(
+        "gate: auto", f"gate: auto, price_s: 1e6, outcomes: {tmp_path / 'gate.jsonl'}"
+    )
+    served = await start(text)
+    body = {"query": "What is the capital of Norway?"}
+    before = (await (await served.post(f"{served.url}/v1/route", json=body)).json())["retrieval"]
+    assert before["retrieve"]  # nobody has searched yet
+    await (await served.chat(body["query"])).read()
+    after = (await (await served.post(f"{served.url}/v1/route", json=body)).json())["retrieval"]
+    assert (after["retrieve"], after["price"] > before["price"]) == (False, True)
 
 
 @pytest.mark.parametrize("price", [0.001, 50.0])

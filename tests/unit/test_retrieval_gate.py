@@ -14,7 +14,7 @@ from experts.retrieval.prompting import cited, with_sources
 from experts.wire import parse
 from router.composers._seats import extended
 from router.gate import arithmetic, fit_gate, read_outcomes, sighted
-from router.passages import citations, informed, within
+from router.passages import Pace, citations, informed, within
 from router.retrieval.choosing import Choice, merged
 from tests.integration.test_retrieval_index import Letters
 
@@ -84,9 +84,33 @@ def test_without_outcomes_the_expected_quality_decides() -> None:
 
 def test_the_arithmetic_of_never_always_and_the_gate(tmp_path: Path) -> None:
     gate = fit_gate("always", 0.02, 500, 0.7, None, None)
-    told = arithmetic(gate.decide(None, None)._replace(share=0.25), 100, 400, 2.0)
+    verdict = gate.decide(None, None)._replace(share=0.25)
+    told = arithmetic(verdict, 0.001, 100, 400, [2.0], 3.0, 20.0)
     assert told["prompt_tokens"] == {"never": 100, "always": 500, "gate": 200}
-    assert told["cost_usd"]["gate"] == pytest.approx(200 * 2 / 1e6)
+    assert told["cost_usd"] == pytest.approx({"never": 0.001, "always": 0.0018, "gate": 0.0012})
+    assert told["ms"] == {"never": 0.0, "always": 20.0, "gate": 8.0}
+    three = arithmetic(verdict, 0.001, 100, 400, [2.0, 1.0, 0.0], 3.0, 20.0, sighted=True)
+    assert (three["experts"], three["prompt_tokens"]["gate"]) == (3, 600)
+    assert three["cost_usd"]["always"] == pytest.approx(0.001 + 400 * 3 / 1e6)
+    assert three["ms"]["gate"] == 23.0
+
+
+def test_the_time_of_a_search_has_a_price(tmp_path: Path) -> None:
+    rows = [("zzz", 0.5, 0.6), ("zzy", 0.5, 0.6)]
+    vector = Letters().encode(["zzz"])[0]
+    gate = fit_gate("auto", 0.05, 1000, 0.7, outcomes(tmp_path, rows), Letters())
+    assert gate.decide(vector, None, 0.02).retrieve
+    slow = gate.decide(vector, None, 0.2)
+    assert (slow.retrieve, slow.price) == (False, pytest.approx(0.25))
+
+
+def test_a_pace_follows_the_latest_searches() -> None:
+    pace = Pace()
+    pace.took(1.0)
+    assert pace.expected_s == 1.0
+    for _ in range(200):
+        pace.took(0.1)
+    assert pace.expected_s == pytest.approx(0.1, abs=0.01)
 
 
 def test_outcomes_name_the_wrong_line(tmp_path: Path) -> None:

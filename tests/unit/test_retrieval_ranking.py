@@ -19,10 +19,10 @@ from experts.errors import ConfigError
 from experts.language import Passage
 from experts.protocols import Vectors
 from experts.retrieval.embedded import embed
-from router.retrieval.choosing import Choice
+from router.retrieval.choosing import Choice, merged
 from router.retrieval.corpora import pilots_of
 from router.retrieval.judged import Judged, Searched, weights_of
-from router.retrieval.ranking import Found, fit_ranker, load_ranker
+from router.retrieval.ranking import Found, Ranker, fit_ranker, load_ranker, width
 
 
 class Hashing:
@@ -77,6 +77,22 @@ def test_a_passage_that_a_retriever_missed_counts_as_its_least():
     holed = found[0].scores.copy()
     holed[3, 1] = np.nan
     assert np.isfinite(ranker.scores(Found(holed, found[0].corpora, found[0].beliefs))).all()
+
+
+def test_a_ranker_orders_what_one_hybrid_retriever_found():
+    """Its own fusion goes by vectors here, the learned one by words."""
+    found = [
+        Passage(name, "", name, score, "r", "handbook", {}, {"dense": score, "lexical": words})
+        for name, score, words in (("near", 0.9, 0.0), ("middle", 0.8, 1.0), ("worded", 0.5, 9.0))
+    ]
+    choice = Choice((), {"handbook": 1.0}, ())
+    weights = np.zeros(width(2))
+    weights[width(1) - 2] = 1.0  # the second column's own score, after the first one's seven features
+    ranked = merged([found], choice, Ranker(("dense", "lexical"), weights))
+    assert [passage.id for passage in ranked] == ["worded", "middle", "near"]
+    assert [passage.score for passage in ranked] == [9.0, 1.0, 0.0]
+    assert merged([found], choice, None) == found
+    assert merged([found], choice, Ranker(("another way",), np.ones(width(1)))) == found
 
 
 def test_a_corpus_counts_by_the_root_of_its_queries_in_a_fit():
