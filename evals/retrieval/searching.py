@@ -60,6 +60,7 @@ def search_all(
     """Searches for all test queries, and for up to 600 training queries of each domain, drawn by `seed`."""
     texts = [text for domain in domains for text in domain.texts]
     owner = np.repeat(np.arange(len(domains)), [len(domain.ids) for domain in domains])
+    names = tuple(domain.name for domain in domains)
     step("embedding documents")
     documents = embed(texts, encoder, told)
     step("indexing words")
@@ -82,7 +83,7 @@ def search_all(
                 rows, table = _candidates([each[row] for each in scores], owner, len(domains))
                 gains = {place_of[key] for name in query.relevant if (key := f"{domain}/{name}") in place_of}
                 flags = np.array([int(each) in gains for each in rows], bool)
-                found = Found(table, owner[rows].astype(np.int64), beliefs[start + row])
+                found = Found(table, owner[rows].astype(np.int64), beliefs[start + row], names)
                 made.append(Asked(query, domain, rows, found, flags, vectors[start + row]))
             told(min(start + BATCH, len(chosen)), len(chosen))
         return tuple(made)
@@ -93,7 +94,6 @@ def search_all(
         [(place, query) for place, domain in enumerate(domains) for query in _drawn(domain.training(), rng)], "training"
     )
     typical = {name: float(np.median(values)) if values else 0.0 for name, values in took.items()}
-    names = tuple(domain.name for domain in domains)
     return World(names, ids, pilots, test, training, typical, documents)
 
 

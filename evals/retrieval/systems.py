@@ -60,7 +60,7 @@ def narrowed(world: World, queries: Sequence[Asked], mass: float) -> tuple[list[
     made: list[Asked] = []
     for asked, corpora in zip(queries, kept, strict=True):
         inside = corpora[asked.found.corpora]
-        found = Found(asked.found.scores[inside], asked.found.corpora[inside], asked.found.beliefs)
+        found = replace(asked.found, scores=asked.found.scores[inside], corpora=asked.found.corpora[inside])
         made.append(replace(asked, rows=asked.rows[inside], found=found, relevant=asked.relevant[inside]))
     return made, world.pilots.share(kept)
 
@@ -125,7 +125,7 @@ def half_searched(world: World) -> tuple[list[Asked], float, float]:
 
 def _without(asked: Asked, corpus: int) -> Asked:
     inside = asked.found.corpora != corpus
-    found = Found(asked.found.scores[inside], asked.found.corpora[inside], asked.found.beliefs)
+    found = replace(asked.found, scores=asked.found.scores[inside], corpora=asked.found.corpora[inside])
     return replace(asked, rows=asked.rows[inside], found=found, relevant=asked.relevant[inside])
 
 

@@ -189,7 +189,7 @@ def found_in(
     scores = np.array([[said[key].get(way, np.nan) for way in ways] for key in first], np.float64)
     owners: NDArray[np.int64] = np.array([corpora[corpus] for corpus, _ in first], np.int64)
     belief = np.log(np.maximum(chances, 1e-12) / max(float(chances.sum()), 1e-12))
-    return Found(scores.reshape(len(first), len(ways)), owners, belief), list(first.values())
+    return Found(scores.reshape(len(first), len(ways)), owners, belief, tuple(corpora)), list(first.values())
 
 
 async def open_choosing(mass: float, ranker: str | None, chooser: Chooser | None = None) -> Choosing:

@@ -22,7 +22,7 @@ from experts.retrieval.embedded import embed
 from router.retrieval.choosing import Choice, merged
 from router.retrieval.corpora import pilots_of
 from router.retrieval.judged import Judged, Searched, weights_of
-from router.retrieval.ranking import Found, Ranker, fit_ranker, load_ranker, width
+from router.retrieval.ranking import OWN, Found, Ranker, fit_ranker, load_ranker, width
 
 
 class Hashing:
@@ -60,6 +60,44 @@ def test_the_retriever_that_is_right_gets_the_weight(tmp_path: Path):
     assert np.array_equal(load_ranker(tmp_path / "ranker.npz").scores(found[0]), ranker.scores(found[0]))
     with pytest.raises(ConfigError, match="fitted on 2 retrievers"):
         ranker.scores(Found(np.zeros((3, 3)), np.zeros(3, np.int64), np.zeros(1)))
+
+
+def by_corpus(rng: np.random.Generator, count: int, *names: str) -> tuple[list[Found], list[np.ndarray]]:
+    """Queries whose passage is found by words in the corpora whose name is in capitals, by vectors in the others."""
+    found, relevant = [], []
+    for place in range(count):
+        corpus = place % len(names)
+        scores, corpora = rng.random((40, 2)), np.arange(40) % len(names)
+        column = np.where(corpora == corpus, scores[:, int(names[corpus].isupper())], 0.0)
+        beliefs = np.where(np.arange(len(names)) == corpus, 0.9, 0.1 / len(names))
+        found.append(Found(scores, corpora, np.log(beliefs / beliefs.sum()), names))
+        relevant.append(np.arange(40) == column.argmax())
+    return found, relevant
+
+
+def test_a_corpus_with_enough_queries_has_terms_of_its_own(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    learned = by_corpus(rng, 2 * OWN, "WORDS", "vectors")
+    ranker = fit_ranker(("dense", "bm25"), *learned, np.ones(2 * OWN))
+    assert ranker.corpora == ("WORDS", "vectors")
+    few = fit_ranker(("dense", "bm25"), *(each[: 2 * OWN - 2] for each in learned), np.ones(2 * OWN))
+    assert few.corpora == ()
+
+    def right(by: Ranker) -> float:
+        found, relevant = by_corpus(np.random.default_rng(1), 60, "WORDS", "vectors")
+        return np.mean([flags[by.scores(each).argmax()] for each, flags in zip(found, relevant, strict=True)])
+
+    assert right(ranker) > 0.8
+    assert right(ranker) > right(few) + 0.2
+    ranker.save(tmp_path / "ranker.npz")
+    again = load_ranker(tmp_path / "ranker.npz")
+    assert again.corpora == ranker.corpora
+    found, _ = by_corpus(rng, 2, "added later", "WORDS")
+    assert np.array_equal(again.scores(found[0]), ranker.scores(found[0]))
+    plain = Ranker(ranker.retrievers, ranker.weights[: width(2)])
+    new = found[0].corpora == 0
+    assert np.allclose(plain.scores(found[0])[new], ranker.scores(found[0])[new])
+    assert not np.allclose(plain.scores(found[0])[~new], ranker.scores(found[0])[~new])
 
 
 def test_damaged_rankers_and_fits_without_answers_are_refused(tmp_path: Path):
