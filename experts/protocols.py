@@ -207,6 +207,15 @@ class Piloted(Protocol):
         ...
 
 
+@runtime_checkable
+class Adapting(Protocol):
+    """A retriever that may move a query's vector before it searches: by a query-side adapter."""
+
+    def adapted(self, vector: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """(d,), the vector as it is where there is no adapter. Raises ExpertBroke for None."""
+        ...
+
+
 class BatchRetriever(Protocol):
     """The batched form, for evaluation and fitting: blocking, over documents that are held here."""
 

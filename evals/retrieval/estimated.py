@@ -15,7 +15,7 @@ from router.outcomes import Outcomes
 from router.plan import Queries
 from router.protocols import Parts
 
-ESTIMATORS = ("clusters", "ridge", "blend")
+ESTIMATORS = ("clusters", "ridge", "blend", "pilots")
 
 
 def chosen_by(

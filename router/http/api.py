@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from os import urandom
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import numpy as np
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -19,12 +19,14 @@ from experts.protocols import silent
 from experts.wire import parse
 from registry.public import public
 from router.assembly import PRESETS
-from router.embedding import Embedding
+from router.embedding import Embedding, Vector
 from router.explain import before, learned, plan_json
 from router.http.completions import CLIENT_CLOSED, watched
-from router.http.exchange import JSON, Receive, Scope, Send, error_reply, json_object, read_body, reply
+from router.http.exchange import JSON, Headers, Receive, Scope, Send, error_reply, json_object, read_body, reply
 from router.http.exchange import reply_json as send_json
+from router.http.routed import embedded
 from router.keys import Key
+from router.pipeline import resolve
 from router.run import Run
 from router.skills import Profile, profiles
 from router.snapshot import Snapshot
@@ -132,33 +134,40 @@ async def route(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive
 
 
 async def embeddings(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
-    """Vectors of a named encoder of the gateway, or of an expert that serves embeddings."""
+    """Vectors of a named encoder of the gateway, of the retrievers that a route chooses text by text, or of an expert
+    that serves embeddings."""
     query = parse("embedding", await read_body(receive, caller.content_length, gateway.max_body_bytes),
                   "dec-" + urandom(12).hex())  # fmt: skip
     await gateway.admit(caller.key)
     try:
-        encoder = gateway.router.snapshot.embeddings.get(query.model)
+        snapshot = gateway.router.snapshot
+        encoder = snapshot.embeddings.get(query.model)
         if encoder is not None:
-            await watched(_encode(encoder, query, send), receive)
+            work = _encode(encoder, query, send)
+        elif query.model in snapshot.experts:
+            work = _ask_for_embeddings(gateway, caller, query, send)
         else:
-            await watched(_ask_for_embeddings(gateway, caller, query, send), receive)
+            work = _encode_by_route(snapshot, caller.key, query, send)
+        await watched(work, receive)
     finally:
         await gateway.ledger.release(caller.key.name)
 
 
 async def _ask_for_embeddings(gateway: Gateway, caller: Caller, query: Query, send: Send) -> None:
     run = Run(query.id, caller.request_id, caller.key.name, query.model)
-    if query.model not in gateway.router.snapshot.experts:
-        loaded = ", ".join(gateway.router.snapshot.embeddings) or "none"
-        raise UnknownModel(f"model {query.model!r}: neither an encoder in use here ({loaded}) nor an expert",
-                           param="model")  # fmt: skip
-    try:
+
+    async def answered() -> None:
         answer = await gateway.router.answer(query, silent, run, caller.key)
+        await reply(send, 200, answer.body, [JSON, *told(run)])
+
+    await recorded(gateway, run, answered(), send)
+
+
+async def recorded(gateway: Gateway, run: Run, work: Awaitable[None], send: Send) -> None:
+    """Await `work`, which answers the run's request. However it ends, the run is recorded once."""
+    try:
+        await work
         run.status = 200
-        await reply(send, 200, answer.body, [
-            JSON, (b"x-request-id", (run.request_id or run.id).encode("latin-1", "replace")),
-            (b"x-consilium-decision-id", run.id.encode()), (b"x-consilium-expert", answer.expert.encode()),
-        ])  # fmt: skip
     except ConsiliumError as fault:
         run.error = fault.code or fault.type
         run.status, body, headers = error_reply(fault)
@@ -170,27 +179,72 @@ async def _ask_for_embeddings(gateway: Gateway, caller: Caller, query: Query, se
         gateway.router.record(run)
 
 
+def told(run: Run) -> Headers:
+    """Headers of a reply for which an expert was asked."""
+    return [
+        (b"x-request-id", (run.request_id or run.id).encode("latin-1", "replace")),
+        (b"x-consilium-decision-id", run.id.encode()),
+        (b"x-consilium-expert", run.answer.expert.encode() if run.answer else b""),
+    ]
+
+
 async def _encode(encoder: Embedding, query: Query, send: Send) -> None:
+    texts = _texts(query)
+    await _send_vectors(send, query, texts, await asyncio.gather(*(encoder.embed([text], [1.0]) for text in texts)))
+
+
+async def _encode_by_route(snapshot: Snapshot, key: Key, query: Query, send: Send) -> None:
+    name = query.model.partition(":")[0]
+    loaded = ", ".join(snapshot.embeddings) or "none"
+    if name not in snapshot.routes:
+        raise UnknownModel(
+            f"model {query.model!r}: neither an encoder in use here ({loaded}), nor a route, nor an expert; "
+            "GET /v1/models lists routes and experts", param="model",
+        )  # fmt: skip
+    resolve(snapshot, query.model, key)
+    lookup, texts = snapshot.routes[name].lookup, _texts(query)
+    if lookup is None or all(source.embedding is None for source in lookup.sources):
+        found = "it retrieves nothing" if lookup is None else f"it has only {', '.join(lookup.names)}"
+        raise BadRequest(
+            f"model {query.model!r}: expected a route with a retriever that searches by vectors, but {found}; give the "
+            f"route one under `retrieval:`, or name an encoder in use here ({loaded})", param="model",
+        )  # fmt: skip
+    vectors, chosen = await embedded(lookup, texts)
+    await _send_vectors(send, query, texts, vectors, consilium=chosen)
+
+
+def _texts(query: Query) -> list[str]:
     given = orjson.loads(bytes(query.fields["input"]))
     texts = [given] if isinstance(given, str) else given
     if not texts or len(texts) > MOST_INPUTS or not all(isinstance(text, str) and text for text in texts):
         raise BadRequest(f"input: expected a text, or a list of 1 to {MOST_INPUTS} texts (none empty, no token ids)",
                          param="input")  # fmt: skip
-    form = orjson.loads(bytes(query.fields["encoding_format"])) if "encoding_format" in query.fields else "float"
+    form = _form(query)
     if form not in ("float", "base64"):
         raise BadRequest(f"encoding_format: expected float or base64, got {form!r}", param="encoding_format")
-    vectors = np.stack(await asyncio.gather(*(encoder.embed([text], [1.0]) for text in texts)))
+    return texts
+
+
+def _form(query: Query) -> Any:
+    return orjson.loads(bytes(query.fields["encoding_format"])) if "encoding_format" in query.fields else "float"
+
+
+async def _send_vectors(
+    send: Send, query: Query, texts: Sequence[str], vectors: Sequence[Vector], **more: Any
+) -> None:  # fmt: skip
     size = orjson.loads(bytes(query.fields["dimensions"])) if "dimensions" in query.fields else None
-    if size is not None and size != vectors.shape[1]:
-        raise BadRequest(f"dimensions: this encoder gives {vectors.shape[1]}, got {size}", param="dimensions")
+    other = next((len(vector) for vector in vectors if size not in (None, len(vector))), None)
+    if other is not None:
+        raise BadRequest(f"dimensions: this encoder gives {other}, got {size}", param="dimensions")
+    packed = _form(query) == "base64"
     rows = [
         {"object": "embedding", "index": i,
-         "embedding": b64encode(row.tobytes()).decode() if form == "base64" else row.tolist()}
-        for i, row in enumerate(vectors.astype(np.float32))
+         "embedding": b64encode(vector.tobytes()).decode() if packed else vector.tolist()}
+        for i, vector in enumerate(vectors)
     ]  # fmt: skip
     tokens = sum(len(text) for text in texts) // 4 + 1
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    await send_json(send, {"object": "list", "model": query.model, "data": rows, "usage": usage})
+    await send_json(send, {"object": "list", "model": query.model, "data": rows, "usage": usage, **more})
 
 
 async def metrics(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import urandom
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -11,12 +12,19 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from experts.errors import BadRequest, Forbidden, NotReady, UnknownModel
+from experts.language import Answer, Passage, Query
+from experts.protocols import silent
+from experts.retrieval.reranking import ByExpert, Reranked, Reranker, asking
+from experts.speech import usage_object
 from registry.public import public
+from router.embedding import Embedding
+from router.http.api import recorded, told
 from router.http.completions import watched
 from router.http.exchange import Receive, Scope, Send, json_object, reply_json
 from router.keys import Key
 from router.passages import passage_json, search
 from router.retrieval.choosing import MASS, Choosing, Searchable
+from router.run import Run
 from router.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -117,41 +125,96 @@ def _choosing(
 async def rerank(gateway: Gateway, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
     """Cohere's and Jina's shape: `{"model", "query", "documents", "top_n", "return_documents"}`.
 
-    `model` is an encoder of the gateway: documents are ranked by the cosine of their vectors with the query's.
+    `model` is an encoder of the gateway (documents are ranked by the cosine of their vectors with the query's), a
+    retriever that declares `rerank:` (by its reranker), or an expert (which is asked for the order).
     """
     asked = await json_object(receive, caller.content_length, gateway.max_body_bytes)
     text = _text(asked, "query")
     documents = _documents(asked.get("documents"))
     top = _number(asked, "top_n", len(documents), MOST_DOCUMENTS)
-    embeddings = gateway.router.snapshot.embeddings
-    model = asked.get("model") or next(iter(embeddings), "")
-    embedding = embeddings.get(model) if isinstance(model, str) else None
-    if embedding is None:
-        raise UnknownModel(f"model {model!r}: no encoder in use here; known are {', '.join(embeddings) or 'none'}",
-                           param="model")  # fmt: skip
+    snapshot = gateway.router.snapshot
+    model = asked.get("model") or next(iter(snapshot.embeddings), "")
+    reranker = _reranker(snapshot, caller.key, model)
+    run = Run("dec-" + urandom(12).hex(), caller.request_id, caller.key.name, str(model))
+
+    async def ask(expert: str, query: Query) -> Answer:
+        return await gateway.router.answer(replace(query, id=run.id), silent, run, caller.key)
 
     async def ranked() -> None:
-        started = perf_counter()
-        vectors = np.stack(await asyncio.gather(*(embedding.embed([said], [1.0]) for said in [text, *documents])))
-        scores = vectors[1:] @ vectors[0]
-        order = np.argsort(-scores, kind="stable")[:top].tolist()
+        with asking(ask):
+            order = await reranker.order(text, [Passage(str(i), said) for i, said in enumerate(documents)])
         whole = bool(asked.get("return_documents"))
         rows: list[dict[str, Any]] = [
-            {"index": i, "relevance_score": round(float(scores[i]), 6),
-             **({"document": {"text": documents[i]}} if whole else {})}
-            for i in order
-        ]  # fmt: skip
-        tokens = sum(map(len, [text, *documents])) // 4 + 1
+            {"index": i, "relevance_score": round(score, 6), **({"document": {"text": documents[i]}} if whole else {})}
+            for i, score in order[:top]
+        ]
+        usage = usage_object(run.usage) if run.answer else {"total_tokens": sum(map(len, [text, *documents])) // 4 + 1}
         await reply_json(send, {
             "id": "rerank-" + urandom(12).hex(), "object": "list", "model": model, "results": rows,
-            "usage": {"total_tokens": tokens}, "took_ms": round((perf_counter() - started) * 1e3, 3),
-        })  # fmt: skip
+            "usage": usage, "took_ms": round((perf_counter() - run.started) * 1e3, 3),
+        }, headers=told(run) if run.answer else None)  # fmt: skip
 
     await gateway.admit(caller.key)
     try:
-        await watched(ranked(), receive)
+        work = ranked()
+        await watched(recorded(gateway, run, work, send) if isinstance(reranker, ByExpert) else work, receive)
     finally:
         await gateway.ledger.release(caller.key.name)
+
+
+class ByVectors:
+    """The cosine of each passage's vector with the query's."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        self._embedding = embedding
+
+    async def order(self, text: str, passages: Sequence[Passage]) -> list[tuple[int, float]]:
+        texts = [text, *(passage.text for passage in passages)]
+        vectors = np.stack(await asyncio.gather(*(self._embedding.embed([said], [1.0]) for said in texts)))
+        scores = vectors[1:] @ vectors[0]
+        return [(place, float(scores[place])) for place in np.argsort(-scores, kind="stable").tolist()]
+
+    async def close(self) -> None:
+        """The encoder is the gateway's."""
+
+
+def _reranker(snapshot: Snapshot, key: Key, model: Any) -> Reranker:
+    """What `model` names. A retriever's reranker that is an expert needs a key for that expert, too: it reads texts of
+    the caller's own. Raises UnknownModel, Forbidden, BadRequest."""
+    embedding = snapshot.embeddings.get(model) if isinstance(model, str) else None
+    if embedding is not None:
+        return ByVectors(embedding)
+    source = snapshot.retrievers.get(model) if isinstance(model, str) else None
+    reranker = source.retriever.reranker if source and isinstance(source.retriever, Reranked) else None
+    if reranker is None and isinstance(model, str) and model in snapshot.experts:
+        reranker = ByExpert(snapshot.experts[model])
+    elif source is not None and model not in searchable(snapshot, key):
+        raise Forbidden(f"this key may not search the retriever {model}", param="model")
+    if isinstance(reranker, ByExpert):
+        expert = reranker.expert.name
+        if not key.may_ask(expert):
+            raise Forbidden(f"this key may not ask the expert {expert}", param="model")
+        if snapshot.registry.experts[expert].rates:
+            raise BadRequest(f"model {model!r}: expected an expert that answers, but '{expert}' only rates; name one "
+                             f"of {_names(_answering(snapshot, key))}", param="model")  # fmt: skip
+    if reranker is not None:
+        return reranker
+    reading = [name for name, one in searchable(snapshot, key).items() if isinstance(one.retriever, Reranked)]
+    way_out = (
+        f"known are the encoders {_names(snapshot.embeddings)}, the retrievers that rerank {_names(reading)} and the "
+        f"experts {_names(_answering(snapshot, key))}"
+    )
+    if source is not None:
+        raise BadRequest(f"model {model!r}: this retriever declares no `rerank:`; {way_out}", param="model")
+    raise UnknownModel(f"model {model!r}: nothing here reranks by that name; {way_out}", param="model")
+
+
+def _answering(snapshot: Snapshot, key: Key) -> list[str]:
+    return [name for name in snapshot.experts if key.may_ask(name) and not snapshot.registry.experts[name].rates]
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names) or "(none)"
 
 
 def _documents(given: Any) -> list[str]:

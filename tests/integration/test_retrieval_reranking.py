@@ -34,18 +34,25 @@ class Held:
         self.closed = True
 
 
-@pytest.mark.slow
-async def test_a_cross_encoder_orders_what_was_found(tmp_path: Path) -> None:
+def cross_encoder(folder: Path) -> None:
+    """A tiny one, of random weights."""
     pytest.importorskip("sentence_transformers")
-    from sentence_transformers import CrossEncoder
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "oslo", "suva", "paris", "is", "here", "or", "where"]
-    (tmp_path / "vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
     config = BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                         intermediate_size=32, num_labels=1, initializer_range=1.0)  # fmt: skip
-    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    BertForSequenceClassification(config).save_pretrained(folder)
+
+
+@pytest.mark.slow
+async def test_a_cross_encoder_orders_what_was_found(tmp_path: Path) -> None:
+    cross_encoder(tmp_path)
+    from sentence_transformers import CrossEncoder
+
     held = Held()
     retriever = Reranked(held, load_cross_encoder(str(tmp_path)), 3, 60.0)
     found = await retriever.search("where is oslo", None, 2)

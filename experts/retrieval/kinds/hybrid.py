@@ -71,8 +71,11 @@ class Hybrid:
     def look_again(self) -> None:
         self._searched.look_again()
 
+    def adapted(self, vector: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        return self._dense.adapted(vector)
+
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
-        asked, most = self._dense.adapted(vector), max(DEPTH * k, 20)
+        asked, most = self.adapted(vector), max(DEPTH * k, 20)
 
         def find() -> Hits:
             near = self._dense.nearest.search(asked, most)
