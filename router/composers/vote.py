@@ -22,11 +22,12 @@ from experts.language import Answer, Query
 from experts.protocols import Emit
 from router.answers import open_extractor, text
 from router.answers._reading import Reading, grouped
+from router.ballots import Ballots, Count
 from router.composers import _seats, single
 from router.plan import Plan
 from router.protocols import Heard, Voices
 from router.recorded import standing
-from router.voting import SLACK, Ballots, Count
+from router.voting import SLACK
 
 
 class Options(BaseModel):

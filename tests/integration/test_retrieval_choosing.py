@@ -217,7 +217,9 @@ def test_each_retriever_is_measured_alone(measured: tuple[Path, dict[str, Any]])
     assert told["ndcg10_best_of_each_query"] > max(told["ndcg10"].values())
 
 
-@pytest.mark.parametrize("estimator", ["{name: clusters, sizes: [3], rows_per_cell: 4}", "ridge", "blend", "cards", "pilots"])
+@pytest.mark.parametrize(
+    "estimator", ["{name: clusters, sizes: [3], rows_per_cell: 4}", "ridge", "blend", "cards", "pilots"]
+)
 async def test_a_route_s_estimator_chooses_its_retriever(
     start: Start, corpora: Path, measured: tuple[Path, dict[str, Any]], estimator: str
 ) -> None:

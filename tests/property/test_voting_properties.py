@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.voting import Ballots, Ints, Kind, in_sequence, order, tally
+from router.ballots import Ballots
+from router.voting import Ints, Kind, in_sequence, order, tally
 
 SAID = st.lists(st.integers(-1, 3), min_size=1, max_size=6)
 CHANCE = st.floats(0.05, 0.95)
