@@ -115,12 +115,13 @@ def fit(
     seed: Annotated[int, typer.Option("--seed", help="Fixes which queries are held out together.")] = 0,
     json: Json = False,
 ) -> None:
-    """Fit what puts the passages of several retrievers into one order.
+    """Fit what puts the passages that retrievers found into one order.
 
     From lines of `{"query": "…", "relevant": ["handbook/leave.md"]}`: ids of documents or passages, with the corpus
-    before them where two have the same. It weighs what each way of searching says, and how near each corpus is; it
-    names no corpus, so one that is added later is ranked by the same weights. It is judged on queries that it did not
-    see, beside reciprocal ranks, and written only where it is better.
+    before them where two have the same. It weighs what each way of searching says, and how near each corpus is; a
+    corpus that answers 50 of the queries has terms of its own, and one that is added later is ranked by the weights
+    that all share. It is judged on queries that it did not see, beside the order without it, and written only where it
+    is better. One hybrid retriever is enough: the ranker is then its learned fusion.
 
     [bold]Examples[/]
 
