@@ -29,8 +29,8 @@ DELAY_S = 0.02
 EXPERT = "kind: expert\nname: e{n}\nprovider: scripted\ndescription: e{n}\ntext: The answer is {n}.\ndelay_s: {delay}\n"
 ROUTE = 'kind: route\nname: {name}\nexperts: "*"\nestimator: prior\ncomposer: {{name: {name}, k: 5}}\n'
 STEPS: dict[str, Callable[[int, int], int]] = {
-    "race": lambda calls, rounds: 1, "best-of": lambda calls, rounds: 1, "council": lambda calls, rounds: 2,
-    "vote": lambda calls, rounds: rounds, "cascade": lambda calls, rounds: calls,
+    "race": lambda calls, turns: 1, "best-of": lambda calls, turns: 1, "council": lambda calls, turns: 2,
+    "vote": lambda calls, turns: turns, "cascade": lambda calls, turns: calls,
 }  # fmt: skip
 """How many experts' times a composition takes one after another, by its calls, and a vote by its rounds."""
 BARS = {**{f"{name}_added_p50_ms": 2.0 for name in (*STEPS, "council_first_text")}, "singles_p99_ratio": 3.0}
@@ -103,7 +103,7 @@ async def measured(rounds: int) -> dict[str, float]:
                     busy_s += process_time() - began
                 own = statistics.median(alone_ms)
                 found[f"{name}_added_p50_ms"] = statistics.median(
-                    ms - steps(calls, rounds) * own for ms, calls, rounds in took
+                    ms - steps(calls, turns) * own for ms, calls, turns in took
                 )
                 found[f"{name}_calls"] = statistics.mean(calls for _, calls, _ in took)
                 found[f"{name}_cpu_ms"] = busy_s / rounds * 1e3

@@ -208,6 +208,16 @@ class Piloted(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """A retriever whose passages tell by what they were found, so that a ranker can put them into order."""
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """What `Passage.ways` of its passages has scores under."""
+        ...
+
+
+@runtime_checkable
 class Adapting(Protocol):
     """A retriever that may move a query's vector before it searches: by a query-side adapter."""
 

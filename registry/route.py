@@ -149,7 +149,9 @@ class Retrieval(Section, frozen=True):
         0.02, description="What a thousand tokens of passages must gain, in score from 0 to 1, to be looked up."
     )
     price_s: Amount = Field(
-        0.02, description="What a second of searching must gain, in score from 0 to 1: as long as it took lately."
+        0.02,
+        description="With `outcomes`: what a second of searching must gain, in score from 0 to 1; a search is "
+        "expected to take as long as it took lately.",
     )
     max_tokens: Count = Field(1500, description="Most tokens of passages in a prompt, at four characters a token.")
     timeout_ms: Positive = Field(1000.0, description="How long an answer waits for its passages.")

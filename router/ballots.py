@@ -66,13 +66,15 @@ class Ballots:
     def needed(self, experts: Sequence[str], groups: Sequence[int], waiting: Sequence[str], threshold: float) -> int:
         """How many of those who wait, from the first on, must speak before it can be settled: 0 where it is.
 
-        At the soonest it is where all of them say one thing, one that was said or a new one.
+        At the soonest it is where the first of them say one thing, one that was said or a new one, and the others
+        nothing: a voice that agrees may add less than it leaves to come, where it is one more of the same expert.
         """
         sayings = {group for group in groups if group >= 0} | {max(groups, default=-1) + 1}
         for more in range(len(waiting)):
             left = self.weight(waiting[more:])
-            for saying in sayings if more else [-1]:
-                count = self.count([*experts, *waiting[:more]], [*groups, *[saying] * more])
+            said = [[saying] * most + [-1] * (more - most) for most in range(1, more + 1) for saying in sayings]
+            for ways in [[-1] * more, *said]:
+                count = self.count([*experts, *waiting[:more]], [*groups, *ways])
                 if count.lead > left + SLACK or count.sure >= threshold:
                     return more
         return len(waiting)

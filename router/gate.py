@@ -232,8 +232,8 @@ def arithmetic(
     """What never, always and this gate are expected to cost: prompt tokens and USD of all k experts that the plan
     seats, and milliseconds before the first of them is asked.
 
-    `usd`: of their calls without passages; `prompt`, `passages`: tokens; `prices`: USD per million prompt tokens, one
-    an expert; `sighted`: every query is searched, and what is found decides.
+    `usd`: of their calls without passages, of a cascade's of all its steps; `prompt`, `passages`: tokens; `prices`: USD
+    per million prompt tokens, one an expert; `sighted`: every query is searched, and what is found decides.
     """
     share = verdict.share if verdict.share is not None else float(verdict.retrieve)
     shares = {"never": 0.0, "always": 1.0, "gate": share}

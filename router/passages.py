@@ -6,9 +6,9 @@ A retriever that is down, slow or broken costs the answer its passages, never th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -24,18 +24,26 @@ from router.retrieval.choosing import USUAL, Choice, Choosing, Searchable, choos
 
 LATEST = 0.05
 """How much the latest search counts in what the next one is expected to take."""
+FORGET_S = 60.0
 
 
 class Pace:
-    """How long the searches of a route take: a moving mean in seconds, 0 before the first one."""
+    """How long the searches of a route take: a moving mean in seconds, 0 before the first one. It halves with every
+    minute without a search, so that a slow one keeps nobody from searching for good. `clock`: in seconds."""
 
-    __slots__ = ("expected_s",)
+    __slots__ = ("_at", "_clock", "_mean_s")
 
-    def __init__(self) -> None:
-        self.expected_s = 0.0
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._mean_s, self._at, self._clock = 0.0, 0.0, clock
+
+    @property
+    def expected_s(self) -> float:
+        return self._mean_s * 0.5 ** ((self._clock() - self._at) / FORGET_S)
 
     def took(self, seconds: float) -> None:
-        self.expected_s += (seconds - self.expected_s) * (LATEST if self.expected_s else 1.0)
+        before = self.expected_s
+        self._mean_s = before + (seconds - before) * LATEST if before else seconds
+        self._at = self._clock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ async def search(
     started = perf_counter()
     choice = await _chosen(sources, text, timeout_s, choosing)
     left = None if timeout_s is None else max(timeout_s - (perf_counter() - started), 0.0)
-    lists, failed = await asked_of(choice.sources, text, choosing.depth(k), left)
+    lists, failed = await asked_of(choice.sources, text, choosing.depth(k, choice.sources), left)
     passages = merged(lists, choice, choosing.ranker)[:k]
     return Found(passages, choice, failed, perf_counter() - started)
 

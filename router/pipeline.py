@@ -129,9 +129,10 @@ class Router:
             vector = await lookup.embedding.embed(*routing_texts(query))
         search_s = lookup.pace.expected_s
         verdict = lookup.gate.decide(vector, plan.confidence, lookup.price_s * search_s)
+        sighted = plan.retrieve is None and lookup.gate.sight is not None
         if plan.retrieve is not None:
-            verdict = verdict._replace(retrieve=plan.retrieve, reason=plan.reason)
-        elif lookup.gate.sight is not None:
+            verdict = verdict._replace(retrieve=plan.retrieve, reason=plan.reason, share=float(plan.retrieve))
+        elif sighted:
             verdict = verdict._replace(retrieve=True, reason=f"what is found decides; before, {verdict.reason}")
         seats = [seat.expert for seat in plan.seats]
         prices = {card.name: card.price.input for card in route.cards}
@@ -139,7 +140,7 @@ class Router:
         usd = sum(expected.get(name) or prompt * prices[name] / 1e6 for name in seats)
         costs = arithmetic(
             verdict, usd, prompt, lookup.gate.tokens, [prices[name] for name in seats],
-            (perf_counter() - started) * 1e3, search_s * 1e3, sighted=lookup.gate.sight is not None,
+            (perf_counter() - started) * 1e3, search_s * 1e3, sighted=sighted,
         )  # fmt: skip
         return Retrieval(
             verdict.retrieve, lookup.names, lookup.passages, verdict.reason, verdict.without, verdict.using,
@@ -163,7 +164,8 @@ class Router:
 
         with asking(ask):
             found = await search(lookup.sources, text, lookup.passages, limit_s, lookup.choosing)
-        lookup.pace.took(found.took_s)
+        if limit_s >= lookup.timeout_s:
+            lookup.pace.took(found.took_s)
         voices.answered = 0  # who puts passages into order has promised no answer
         passages = within(found.passages, lookup.max_tokens)
         run.retrieval = {"took_ms": round(found.took_s * 1e3, 2), "found": len(passages), "failed": found.failed,

@@ -95,9 +95,11 @@ class Reranked:
             self._found_by.look_again()
 
     def adapted(self, vector: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        if not isinstance(self._found_by, Adapting):
-            raise ExpertBroke(f"retriever {self.name}: it does not search by vectors", expert=self.name)
-        return self._found_by.adapted(vector)
+        if isinstance(self._found_by, Adapting):
+            return self._found_by.adapted(vector)
+        if vector is None:
+            raise ExpertBroke(f"retriever {self.name}: expected the query's vector, got none", expert=self.name)
+        return vector
 
     async def search(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[Passage]:
         """What was read again has its reader's word alone: no other way's scores."""
@@ -178,8 +180,9 @@ class ByCrossEncoder:
         return np.asarray(found, np.float32).reshape(len(pairs), -1)[:, 0]
 
     async def close(self) -> None:
+        """Who waits for it has the pairs that are being read, and then ExpertDown."""
         self._closed = True
-        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown, wait=True)
 
 
 def load_cross_encoder(model: str) -> ByCrossEncoder:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
@@ -60,10 +59,8 @@ _BUILT: dict[str, Callable[[], Extractor]] = {
 }  # fmt: skip
 
 
-@lru_cache(64)
 def picked(question: str) -> str:
-    """The extractor's name, empty where the answers to this question cannot be compared. Kept of the latest questions,
-    since it is asked again with every answer to one."""
+    """The extractor's name, empty where the answers to this question cannot be compared."""
     if code.tests_of(question):
         return "code"
     if _TABLES.search(question):

@@ -79,6 +79,9 @@ class Vote:
         waiting = _seats.calls(query, seats)
         heard, found, readings = list[Heard](), list[Answer](), list[Reading | None]()
         counted, groups, why = Count(), list[int](), "everybody was asked"
+        # One at a time where calls would have to share tokens or money out, of which each may else have all that is
+        # left; and where a program failed its tests: one that stands them settles more than its own vote.
+        scarce = voices.budget.allowance.tokens is not None or voices.budget.allowance.usd is not None
         rounds, size = 0, options.first if options.sequential else len(waiting)
         while waiting:
             batch, waiting = waiting[:size], waiting[size:]
@@ -99,9 +102,9 @@ class Vote:
                 decided = counted.lead > ballots.weight(left) + SLACK
                 why = "the others could not change it" if decided else f"P(right) reached {until:g}"
                 break
-            # A program that stands its tests puts aside those that do not: it can settle more than its own vote.
-            tested = any(reading is not None and reading.checked is False for reading in readings)
-            size = options.wave or (1 if tested else max(needed, options.quorum - len(found), 1))
+            size = options.wave or max(needed, options.quorum - len(found), 1)
+            if options.wave is None and (scarce or any(one is not None and one.checked is False for one in readings)):
+                size = 1
         while len(found) < min(options.quorum, len(seats)):
             more = await self._spare(query, voices, heard)
             if more is None:

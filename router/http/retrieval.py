@@ -112,7 +112,9 @@ def _choosing(
     """Retrievers that are named are all searched. The ranker is that of a route the caller may use, where one has it;
     so is the estimator, where the route has all retrievers there are, unless the request says a `mass` of belief."""
     lookups = [route.lookup for route in snapshot.routes.values() if route.lookup and key.may_route(route.name)]
-    ranker = next((lookup.choosing.ranker for lookup in lookups if lookup.choosing.ranker), None)
+    ranker = next(
+        (one.choosing.ranker for one in lookups if one.choosing.ranker and set(chosen) <= set(one.names)), None
+    )
     mass = asked.get("mass", MASS if auto else 1.0)
     if not isinstance(mass, int | float) or isinstance(mass, bool) or not 0 < mass <= 1:
         raise BadRequest(f"mass: expected a number above 0, to 1, got {mass!r}", param="mass")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experts.language import Passage
-from experts.protocols import Piloted, Retriever, Vectors
+from experts.protocols import Piloted, Retriever, Telling, Vectors
 from router.embedding import Embedding
 from router.retrieval.corpora import Pilots
 from router.retrieval.estimating import Chooser
@@ -59,8 +59,16 @@ class Choosing:
     ranker: Ranker | None = None
     chooser: Chooser | None = None
 
-    def depth(self, k: int) -> int:
-        return max(k, DEPTH) if self.ranker is not None else k
+    def depth(self, k: int, sources: Sequence[Searchable]) -> int:
+        """How many passages each of the sources is asked for, where k are wanted: more where a ranker orders them."""
+        if self.ranker is None or not all(knows(self.ranker, source.retriever) for source in sources):
+            return k
+        return max(k, DEPTH)
+
+
+def knows(ranker: Ranker, retriever: Retriever) -> bool:
+    """Whether it has weights for all that the retriever's passages tell."""
+    return isinstance(retriever, Telling) and {*retriever.ways} <= {*ranker.retrievers}
 
 
 USUAL = Choosing()
@@ -144,10 +152,10 @@ async def _believed(sources: Sequence[Searchable], text: str) -> tuple[Pilots | 
 def merged(lists: Sequence[Sequence[Passage]], choice: Choice, ranker: Ranker | None) -> list[Passage]:
     """One list from several, a passage that several hold once. `score` is the ranker's, or the sum of 1 / (60 + rank)
     (Cormack, Clarke and Buettcher 2009), where a list's ranks begin 5 later for every factor e that its corpus is less
-    likely than the likeliest; one that cannot tell counts as the mean. One list alone stays as it is without a ranker:
-    with one, what a hybrid retriever found by vectors and by words is put into order by the ranker's weights."""
+    likely than the likeliest; one that cannot tell counts as the mean. What the only source found stays as it is
+    without a ranker: with one, what a hybrid retriever found by vectors and by words is ordered by its weights."""
     if ranker is not None and all(
-        not passage.ways.keys().isdisjoint(ranker.retrievers) for found in lists for passage in found
+        passage.ways and passage.ways.keys() <= {*ranker.retrievers} for found in lists for passage in found
     ):
         table, passages = found_in(lists, choice.beliefs, ranker.retrievers)
         if not passages:
@@ -155,7 +163,7 @@ def merged(lists: Sequence[Sequence[Passage]], choice: Choice, ranker: Ranker | 
         scores = ranker.scores(table)
         order: list[int] = np.argsort(-scores, kind="stable").tolist()
         return [replace(passages[int(place)], score=round(float(scores[place]), 6)) for place in order]
-    if len(lists) == 1:
+    if len(lists) == 1 and len(choice.sources) <= 1:
         return list(lists[0])
     first: dict[tuple[str, str], Passage] = {}
     total: dict[tuple[str, str], float] = {}

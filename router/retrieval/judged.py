@@ -152,7 +152,7 @@ def fit(searched: Sequence[Searched], seed: int = 0) -> Fitted:
     after = [0.0] * len(searched)
     for part in range(FOLDS):
         rest: list[int] = np.flatnonzero(fold != part).tolist()
-        other = fit_ranker(ways, [tables[i] for i in rest], [flags[i] for i in rest], weights[rest])
+        other = fit_ranker(ways, [tables[i] for i in rest], [flags[i] for i in rest], weights[rest], ranker.corpora)
         held: list[int] = np.flatnonzero(fold == part).tolist()
         for place in held:
             after[place] = _ndcg(searched[place], other)

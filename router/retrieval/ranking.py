@@ -24,6 +24,8 @@ from experts.errors import ConfigError
 Floats = NDArray[np.float64]
 FORMAT = 2
 RIDGE = 1e-3
+RIDGE_OWN = 1e-2
+"""Of terms of a corpus's own: what corpora have in common is then learned by the terms that all share."""
 BEST = 10
 OWN = 50
 """Judged queries that a corpus must answer to have terms of its own."""
@@ -120,7 +122,8 @@ def features(found: Found, corpora: Sequence[str] = ()) -> Floats:
     shared = np.stack(columns, axis=1)
     if not corpora:
         return shared
-    owner = np.array([corpora.index(name) if name in corpora else -1 for name in found.names], np.int64)[found.corpora]
+    names = found.names or ("",) * len(found.beliefs)
+    owner = np.array([corpora.index(name) if name in corpora else -1 for name in names], np.int64)[found.corpora]
     mine = owner[:, None] == np.arange(len(corpora))
     told = np.concatenate([np.ones((len(scores), 1)), shared[:, 1 : 7 * scores.shape[1] : 7]], axis=1)
     return np.concatenate([shared, (mine[:, :, None] * told[:, None, :]).reshape(len(scores), -1)], axis=1)
@@ -134,11 +137,12 @@ def filled(scores: Floats) -> Floats:
 
 def fit_ranker(
     retrievers: Sequence[str], found: Sequence[Found], relevant: Sequence[NDArray[np.bool_]], weights: Floats,
-    ridge: float = RIDGE,
+    corpora: Sequence[str] | None = None,
 ) -> Ranker:  # fmt: skip
     """Maximum likelihood of the relevant passages among those found, with an L2 penalty on standardised features.
 
-    `relevant`: one flag a passage of each query; queries without any say nothing. `weights`: one a query.
+    `relevant`: one flag a passage of each query; queries without any say nothing. `weights`: one a query; `corpora`:
+    those that have terms of their own, by default as many as `answering` finds.
     Raises ConfigError where no query has a relevant passage among those found.
     """
     from scipy import optimize
@@ -148,8 +152,10 @@ def fit_ranker(
     kept = [row for row, flags in enumerate(relevant) if flags.any()]
     if not kept:
         raise ConfigError("ranker: expected queries with relevant passages among those found, got none")
-    corpora = answering([found[row] for row in kept], [relevant[row] for row in kept])
-    table = np.concatenate([features(found[row], corpora) for row in kept])
+    own = tuple(answering(found, relevant) if corpora is None else corpora)
+    table = np.concatenate([features(found[row], own) for row in kept])
+    ridge = np.full(table.shape[1], RIDGE_OWN)
+    ridge[: width(len(retrievers))] = RIDGE
     scale = table.std(axis=0) + 1e-6
     table = table / scale
     sizes = np.array([len(relevant[row]) for row in kept])
@@ -162,19 +168,21 @@ def fit_ranker(
         logits = table @ theta
         exps = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), sizes))
         chances = exps / np.repeat(np.add.reduceat(exps, starts), sizes)
-        value = -float(target @ np.log(np.maximum(chances, 1e-12))) + ridge * float(theta @ theta)
+        value = -float(target @ np.log(np.maximum(chances, 1e-12))) + float(ridge @ theta**2)
         return value, (each * chances - target) @ table + 2 * ridge * theta
 
     start = np.zeros(table.shape[1])
     theta: Any = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
-    return Ranker(tuple(retrievers), np.asarray(theta, np.float64) / scale, corpora)
+    return Ranker(tuple(retrievers), np.asarray(theta, np.float64) / scale, own)
 
 
 def answering(found: Sequence[Found], relevant: Sequence[NDArray[np.bool_]]) -> tuple[str, ...]:
-    """The corpora that have a relevant passage for `OWN` of the queries at least, in the order of their names."""
+    """The corpora that have a relevant passage for `OWN` of the queries at least, in the order of their names; none
+    where they are fewer than two, which have nothing to differ in."""
     counts = Counter(
         each.names[int(corpus)]
         for each, flags in zip(found, relevant, strict=True) if each.names
         for corpus in np.unique(each.corpora[flags])
     )  # fmt: skip
-    return tuple(sorted(name for name, count in counts.items() if count >= OWN))
+    enough = sorted(name for name, count in counts.items() if count >= OWN)
+    return tuple(enough) if len(enough) > 1 else ()

@@ -76,6 +76,17 @@ async def test_as_many_are_asked_at_once_as_must_answer_before_it_can_be_settled
     assert (calls(where), where.run.notes["rounds"]) == (5, 4)
 
 
+async def test_under_a_budget_of_tokens_each_call_may_have_all_that_is_left() -> None:
+    """Two at once would have to share it, and be cut short before their answers."""
+    long = {
+        name: {"text": f"{'well ' * 16}it is {number}"} for name, number in zip("abcde", (0, 1, 2, 1, 1), strict=True)
+    }
+    answer, where = await voted(long, allowance=Allowance(tokens=140), threshold=1.0)
+    assert [vote["answer"] for vote in where.run.notes["votes"]][:4] == ["0", "1", "2", "1"]
+    assert answer.text.endswith("it is 1")
+    assert where.run.notes["rounds"] == calls(where) - 1
+
+
 async def test_a_program_that_fails_its_tests_is_followed_by_one_call_at_a_time() -> None:
     """The next one may stand them, and then the first does not count."""
     question = "Write double(n).\nassert double(2) == 4"

@@ -105,12 +105,16 @@ def test_the_time_of_a_search_has_a_price(tmp_path: Path) -> None:
 
 
 def test_a_pace_follows_the_latest_searches() -> None:
-    pace = Pace()
+    now = [1000.0]
+    pace = Pace(lambda: now[0])
+    assert pace.expected_s == 0.0
     pace.took(1.0)
     assert pace.expected_s == 1.0
     for _ in range(200):
         pace.took(0.1)
     assert pace.expected_s == pytest.approx(0.1, abs=0.01)
+    now[0] += 180.0  # nobody searched for three minutes
+    assert pace.expected_s == pytest.approx(0.1 / 8, abs=0.002)
 
 
 def test_outcomes_name_the_wrong_line(tmp_path: Path) -> None:

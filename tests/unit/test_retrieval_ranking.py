@@ -100,6 +100,27 @@ def test_a_corpus_with_enough_queries_has_terms_of_its_own(tmp_path: Path):
     assert not np.allclose(plain.scores(found[0])[~new], ranker.scores(found[0])[~new])
 
 
+def test_a_corpus_added_later_is_not_set_back():
+    """Two corpora are judged; a third one's passage is nearer to the query than theirs."""
+    rng = np.random.default_rng(0)
+    found, relevant = [], []
+    for place in range(4 * OWN):
+        scores, corpora = rng.random((40, 1)), np.arange(40) % 2
+        column = np.where(corpora == place % 2, scores[:, 0], 0.0)
+        found.append(Found(scores, corpora, np.log([0.5, 0.5]), ("one", "other")))
+        relevant.append(np.arange(40) == column.argmax())
+    ranker = fit_ranker(("dense",), found, relevant, np.ones(4 * OWN))
+    assert ranker.corpora == ("one", "other")
+    scores = np.array([[0.8], [0.7], [0.95]])
+    asked = Found(scores, np.array([0, 1, 2]), np.log(np.full(3, 1 / 3)), ("one", "other", "new"))
+    assert ranker.scores(asked).argmax() == 2
+    assert np.isfinite(ranker.scores(Found(scores, asked.corpora, asked.beliefs))).all()  # corpora that are not named
+    assert fit_ranker(("dense",), found, relevant, np.ones(4 * OWN), ()).corpora == ()
+    half = range(0, 4 * OWN, 2)
+    single = fit_ranker(("dense",), [found[n] for n in half], [relevant[n] for n in half], np.ones(2 * OWN))
+    assert single.corpora == ()
+
+
 def test_damaged_rankers_and_fits_without_answers_are_refused(tmp_path: Path):
     (tmp_path / "ranker.npz").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -130,7 +151,8 @@ def test_a_ranker_orders_what_one_hybrid_retriever_found():
     assert [passage.id for passage in ranked] == ["worded", "middle", "near"]
     assert [passage.score for passage in ranked] == [9.0, 1.0, 0.0]
     assert merged([found], choice, None) == found
-    assert merged([found], choice, Ranker(("another way",), np.ones(width(1)))) == found
+    unknown = (Ranker((way,), np.ones(width(1))) for way in ("another way", "lexical"))
+    assert [merged([found], choice, ranker) == found for ranker in unknown] == [True, True]
 
 
 def test_a_corpus_counts_by_the_root_of_its_queries_in_a_fit():

@@ -72,6 +72,10 @@ class Dense:
         asked = self.adapted(vector)
         return await self._searched.passages(lambda: Hits.of(self.way, self.nearest.search(asked, k)))
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        return (self.way,)
+
     def adapted(self, vector: NDArray[np.float32] | None) -> NDArray[np.float32]:
         if vector is None:
             raise ExpertBroke(

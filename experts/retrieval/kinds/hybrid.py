@@ -68,6 +68,10 @@ class Hybrid:
     def pilots(self) -> Vectors | None:
         return self._searched.pilots
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        return (self._dense.way, "lexical")
+
     def look_again(self) -> None:
         self._searched.look_again()
 

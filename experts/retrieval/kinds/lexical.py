@@ -97,6 +97,7 @@ def build(name: str, options: Options, parts: RetrieverParts) -> Lexical:
 
 class Lexical:
     encoder: str | None = None
+    ways = ("lexical",)
 
     def __init__(self, name: str, searched: Searched) -> None:
         self.name = name
