@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from time import monotonic, sleep
 
 from router.records.protocol import Unrecorded
 from router.records.rows import Decision, Measured, to_decision, to_json, to_measured
 
 BUSY_S = 10.0
+AGAIN_S = 0.01
 PRUNE_EVERY = 1_000
 PAGE = 500
 
@@ -110,8 +112,21 @@ class SqliteRecords:
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(self._path, timeout=BUSY_S, check_same_thread=False)
-        database.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(database)
         database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(SCHEMA)
         self._open = database
         return database
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite does not wait here for others who open the file at this moment, whatever the timeout."""
+    until = monotonic() + BUSY_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() >= until:
+                raise
+            sleep(AGAIN_S)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +112,23 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
 def test_a_redis_url_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected redis://"):
         Recording(tmp_path, "http://here").open()
+
+
+def test_a_new_file_that_another_is_opening_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("CREATE TABLE other (id)")
+    other.execute("BEGIN IMMEDIATE")
+    records = SqliteRecords(path, keep=100)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(records.log, [Decision(id="one", time=0.0)])
+        with pytest.raises(TimeoutError):
+            writing.result(0.3)
+        other.execute("COMMIT")
+        writing.result(30)
+    assert records.decision("one") is not None
+    records.close()
+    other.close()
 
 
 KILLED = """
