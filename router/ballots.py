@@ -9,7 +9,7 @@ from math import exp, inf
 
 import numpy as np
 
-from router.voting import SLACK, Kind
+from router.voting import AGAIN, SLACK, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +66,19 @@ class Ballots:
     def needed(self, experts: Sequence[str], groups: Sequence[int], waiting: Sequence[str], threshold: float) -> int:
         """How many of those who wait, from the first on, must speak before it can be settled: 0 where it is.
 
-        At the soonest it is where the first of them say one thing, one that was said or a new one, and the others
-        nothing: a voice that agrees may add less than it leaves to come, where it is one more of the same expert.
+        At the soonest it is where all of them say one thing, one that was said or a new one.
         """
         sayings = {group for group in groups if group >= 0} | {max(groups, default=-1) + 1}
         for more in range(len(waiting)):
             left = self.weight(waiting[more:])
-            said = [[saying] * most + [-1] * (more - most) for most in range(1, more + 1) for saying in sayings]
-            for ways in [[-1] * more, *said]:
-                count = self.count([*experts, *waiting[:more]], [*groups, *ways])
+            for saying in sayings if more else [-1]:
+                count = self.count([*experts, *waiting[:more]], [*groups, *[saying] * more])
                 if count.lead > left + SLACK or count.sure >= threshold:
                     return more
         return len(waiting)
 
     def _score(self, who: Sequence[str]) -> float:
         weights = [self._weights[name] for name in who]
-        lost = sum(self._kind.lost(one, other, min(self._weights[one], self._weights[other]))
-                   for one, other in combinations(who, 2))  # fmt: skip
-        return max(sum(weights) - lost, *weights)
+        lost = sum(self._kind.pair(one, other) for one, other in combinations(who, 2) if one != other)
+        again = sum(AGAIN * self._weights[name] for place, name in enumerate(who) if name in who[:place])
+        return max(sum(weights) - lost - again, *weights)

@@ -67,14 +67,11 @@ class Kind:
         out = np.zeros((len(experts), len(experts)))
         for i, one in enumerate(experts):
             for j in range(i):
-                out[i, j] = out[j, i] = np.nan if one == experts[j] else self._pair(one, experts[j])
+                out[i, j] = out[j, i] = np.nan if one == experts[j] else self.pair(one, experts[j])
         return out
 
-    def lost(self, one: str, other: str, lesser: float) -> float:
-        """What is taken off where these two agree, the `lesser` of their weights being known."""
-        return AGAIN * lesser if one == other else self._pair(one, other)
-
-    def _pair(self, one: str, other: str) -> float:
+    def pair(self, one: str, other: str) -> float:
+        """What is taken off where these two, who are not the same, agree."""
         return self.together.get((min(one, other), max(one, other)), 0.0)
 
 
@@ -186,13 +183,16 @@ def tally(groups: Ints, weights: Floats, prefer: Floats, shared: Floats | None =
 
 
 def _taken_off(same: Flags, weights: Floats, shared: Floats) -> Floats:
-    """For each voice what its group loses for its pairs, (n, e)."""
+    """For each voice what its group loses, (n, e): for each two of it, and once for each further seat of an expert."""
     n, e = weights.shape
     out = np.zeros((n, e))
     for i in range(e):
+        further = np.zeros(n, np.bool_)
         for j in range(i):
-            lost = AGAIN * np.minimum(weights[:, i], weights[:, j]) if np.isnan(shared[i, j]) else shared[i, j]
-            both = same[:, i, j]
+            lost, both = shared[i, j], same[:, i, j]
+            if np.isnan(lost):
+                lost, both = AGAIN * weights[:, i], both & ~further
+                further |= both
             if both.any():
                 out += np.where(same[:, :, i] & both[:, None], np.broadcast_to(lost, n)[:, None], 0.0)
     return out

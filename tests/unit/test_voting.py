@@ -52,6 +52,11 @@ def test_a_further_sample_of_the_same_expert_counts_less() -> None:
     weights = PRIOR.weights(("a", "a"), quality)
     twice = tally(one(0, 0), weights, quality, PRIOR.shared(("a", "a"))).scores[0, 0]
     assert twice == pytest.approx(weights.sum() - AGAIN * weights[0, 0])
+    more = [
+        tally(one(*[0] * seats), np.ones((1, seats)), np.ones((1, seats)), PRIOR.shared(("a",) * seats)).scores[0, 0]
+        for seats in range(1, 7)
+    ]
+    assert more == pytest.approx([1, 1.5, 2, 2.5, 3, 3.5])  # each of them adds, however many there are
 
 
 def test_the_better_expert_weighs_more_though_estimates_do_not_tell_them_apart() -> None:
