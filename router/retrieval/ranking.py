@@ -35,12 +35,12 @@ OWN = 50
 class Found:
     """What one query found. `scores`: (n, R), a column a retriever, NaN where it did not find the passage; `corpora`:
     (n,) positions of the passages' corpora; `beliefs`: (C,) log-probabilities of the corpora before searching; `names`:
-    (C,) what they are called, or nothing where no corpus has terms of its own."""
+    (C,) what they are called."""
 
     scores: Floats
     corpora: NDArray[np.int64]
     beliefs: Floats
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,8 +122,8 @@ def features(found: Found, corpora: Sequence[str] = ()) -> Floats:
     shared = np.stack(columns, axis=1)
     if not corpora:
         return shared
-    names = found.names or ("",) * len(found.beliefs)
-    owner = np.array([corpora.index(name) if name in corpora else -1 for name in names], np.int64)[found.corpora]
+    own = [corpora.index(name) if name in corpora else -1 for name in found.names]
+    owner = np.array(own, np.int64)[found.corpora]
     mine = owner[:, None] == np.arange(len(corpora))
     told = np.concatenate([np.ones((len(scores), 1)), shared[:, 1 : 7 * scores.shape[1] : 7]], axis=1)
     return np.concatenate([shared, (mine[:, :, None] * told[:, None, :]).reshape(len(scores), -1)], axis=1)
@@ -181,7 +181,7 @@ def answering(found: Sequence[Found], relevant: Sequence[NDArray[np.bool_]]) -> 
     where they are fewer than two, which have nothing to differ in."""
     counts = Counter(
         each.names[int(corpus)]
-        for each, flags in zip(found, relevant, strict=True) if each.names
+        for each, flags in zip(found, relevant, strict=True)
         for corpus in np.unique(each.corpora[flags])
     )  # fmt: skip
     enough = sorted(name for name, count in counts.items() if count >= OWN)

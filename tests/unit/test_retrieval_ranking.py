@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def drawn(rng: np.random.Generator, count: int) -> tuple[list[Found], list[np.nd
     found, relevant = [], []
     for _ in range(count):
         scores = rng.random((20, 2))
-        found.append(Found(scores, np.arange(20) % 2, np.log([0.5, 0.5])))
+        found.append(Found(scores, np.arange(20) % 2, np.log([0.5, 0.5]), ("a", "b")))
         relevant.append(np.arange(20) == scores[:, 1].argmax())
     return found, relevant
 
@@ -59,7 +60,7 @@ def test_the_retriever_that_is_right_gets_the_weight(tmp_path: Path):
     ranker.save(tmp_path / "ranker.npz")
     assert np.array_equal(load_ranker(tmp_path / "ranker.npz").scores(found[0]), ranker.scores(found[0]))
     with pytest.raises(ConfigError, match="fitted on 2 retrievers"):
-        ranker.scores(Found(np.zeros((3, 3)), np.zeros(3, np.int64), np.zeros(1)))
+        ranker.scores(Found(np.zeros((3, 3)), np.zeros(3, np.int64), np.zeros(1), ("a",)))
 
 
 def by_corpus(rng: np.random.Generator, count: int, *names: str) -> tuple[list[Found], list[np.ndarray]]:
@@ -114,7 +115,6 @@ def test_a_corpus_added_later_is_not_set_back():
     scores = np.array([[0.8], [0.7], [0.95]])
     asked = Found(scores, np.array([0, 1, 2]), np.log(np.full(3, 1 / 3)), ("one", "other", "new"))
     assert ranker.scores(asked).argmax() == 2
-    assert np.isfinite(ranker.scores(Found(scores, asked.corpora, asked.beliefs))).all()  # corpora that are not named
     assert fit_ranker(("dense",), found, relevant, np.ones(4 * OWN), ()).corpora == ()
     half = range(0, 4 * OWN, 2)
     single = fit_ranker(("dense",), [found[n] for n in half], [relevant[n] for n in half], np.ones(2 * OWN))
@@ -135,7 +135,7 @@ def test_a_passage_that_a_retriever_missed_counts_as_its_least():
     ranker = fit_ranker(("dense", "bm25"), found, relevant, np.ones(30))
     holed = found[0].scores.copy()
     holed[3, 1] = np.nan
-    assert np.isfinite(ranker.scores(Found(holed, found[0].corpora, found[0].beliefs))).all()
+    assert np.isfinite(ranker.scores(replace(found[0], scores=holed))).all()
 
 
 def test_a_ranker_orders_what_one_hybrid_retriever_found():
